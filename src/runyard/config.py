@@ -1,0 +1,186 @@
+"""One frozen settings object, from a TOML file and RUNYARD_… variables, checked whole before anything starts.
+
+A variable is named by its path with two underscores between the parts (`RUNYARD_SERVER__LISTEN`) and wins over the
+file. With neither, the defaults give a working service: SQLite in the data folder and one `local` pool.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from runyard.model.errors import ConfigError
+from runyard.wire.requests import Bound, QueuePut, TenantPut
+from runyard.wire.units import Duration, Size
+
+SYSTEM_FILE = Path("/etc/runyard/runyard.toml")
+DAY_S = 86400.0
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSection(Section):
+    """`listen` is host:port; `advertise_url` what agents and pods call back, derived from it where it is None."""
+
+    listen: str = "127.0.0.1:7700"
+    advertise_url: str | None = None
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        host, colon, port = value.rpartition(":")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{value!r} is no address; write host:port, like 127.0.0.1:7700")
+        return value
+
+    @property
+    def host(self) -> str:
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        return int(self.listen.rpartition(":")[2])
+
+
+class LedgerSection(Section):
+    """`url` None is the SQLite file in the data folder."""
+
+    url: str | None = None
+
+
+class LogsSection(Section):
+    """`attempt_bytes_max`: what is kept of one attempt's log, head and tail together."""
+
+    attempt_bytes_max: Size = 1 << 30
+
+
+class RetentionSection(Section):
+    """How long, and how many bytes at most, finished things are kept; None is no bound."""
+
+    jobs: Duration = 90 * DAY_S
+    logs: Duration = 30 * DAY_S
+    artifacts: Duration = 30 * DAY_S
+    logs_bytes_max: Size | None = None
+    artifacts_bytes_max: Size | None = None
+
+
+class PoolSection(BaseModel):
+    """What all pools have; further keys are the provider's own and checked by it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    provider: str
+    queues: Annotated[list[str], Field(min_length=1)] = ["*"]
+    slots: Annotated[int, Field(ge=1, le=10_000)] | None = None
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        return self.model_extra or {}
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        env_prefix="RUNYARD_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    data: Path = Field(default_factory=lambda: default_data_directory(os.environ))
+    server: ServerSection = ServerSection()
+    ledger: LedgerSection = LedgerSection()
+    logs: LogsSection = LogsSection()
+    retention: RetentionSection = RetentionSection()
+    queues: dict[str, QueuePut] = {}
+    tenants: dict[str, TenantPut] = {}
+    pools: dict[str, PoolSection] = {}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Variables win over what `load` read from the file; nothing else is looked at."""
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(init_settings, InitSettingsSource)
+        return env_settings, init_settings
+
+    @property
+    def ledger_url(self) -> str:
+        return self.ledger.url or f"sqlite:///{(self.data / 'ledger.sqlite').absolute()}"
+
+
+__all__ = ["Bound", "Settings", "default_data_directory", "load"]
+
+
+def default_data_directory(environ: Mapping[str, str]) -> Path:
+    """/var/lib/runyard for root, else the user's state folder."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/runyard")
+    state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "runyard"
+
+
+def load(path: Path | None = None) -> Settings:
+    """The settings of `path`, else of the file that RUNYARD_CONFIG names, else of /etc/runyard/runyard.toml if it is
+    there, else the defaults. Raises ConfigError that lists every problem with its key, value and cure."""
+    file = path or _named_file()
+    document = _read(file) if file is not None else {}
+    try:
+        return Settings(**document)
+    except ValidationError as error:
+        where = str(file) if file is not None else "the RUNYARD_… variables"
+        raise ConfigError(
+            f"{where} has {_problems(error)}", cure="`runyard config check` tells all"
+        ) from None
+
+
+def _named_file() -> Path | None:
+    named = os.environ.get("RUNYARD_CONFIG")
+    if named:
+        return Path(named)
+    return SYSTEM_FILE if SYSTEM_FILE.exists() else None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read {file}: {error.strerror}", cure="name an existing, readable file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is no valid TOML: {error}", cure="correct the line it names") from None
+
+
+def _problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False):
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: no such key; remove it or correct its name")
+        else:
+            lines.append(
+                f"{key}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r:.80})"
+            )
+    count = len(lines)
+    return f"{count} problem{'s' if count > 1 else ''}:\n  " + "\n  ".join(lines)

@@ -1,0 +1,165 @@
+"""One attempt from its claim to its accepted outcome: run or adopt it, settle it, clear away what it left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from runyard.dispatch.context import LEDGER_RETRY_S, AttemptContext
+from runyard.ledger.port import Claimed, Ledger
+from runyard.model.attempt import AttemptKey
+from runyard.model.errors import (
+    Fenced,
+    InvalidRequest,
+    IsolationUnavailable,
+    LedgerUnavailable,
+    NoCapacity,
+    ProviderDenied,
+    ProviderError,
+    QuotaExceeded,
+    Throttled,
+)
+from runyard.model.job import Job
+from runyard.model.outcome import Outcome, ReasonCode, lost, refused
+from runyard.model.pool import Fence
+from runyard.policy import retry
+from runyard.providers.port import AttemptRequest, Provider
+
+CANCEL_GRACE_S = 10.0
+PROVIDER_RETRY_FIRST_S = 0.5
+PROVIDER_RETRY_MAX_S = 30.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ownership:
+    """What a follower acts with: the fence it writes under, and the question whether it still may act."""
+
+    fence: Fence
+    may_act: Callable[[], bool]
+
+
+class AttemptFollower:
+    """Follows one attempt. Cancelling `run` leaves the attempt running (the service stops, or lost the pool)."""
+
+    def __init__(
+        self,
+        claimed: Claimed,
+        *,
+        ledger: Ledger,
+        provider: Provider,
+        ownership: Ownership,
+        context: AttemptContext,
+    ) -> None:
+        self.job = claimed.job
+        self.attempt = claimed.attempt
+        self._ledger = ledger
+        self._provider = provider
+        self._ownership = ownership
+        self._context = context
+        self._stop_asked = False
+        self._log = log.bind(
+            job=claimed.job.id, attempt=claimed.attempt.key.resource_name, pool=claimed.attempt.pool
+        )
+
+    @property
+    def key(self) -> AttemptKey:
+        return self.attempt.key
+
+    @property
+    def phases(self) -> Mapping[str, float]:
+        """When each phase began, as far as it got."""
+        return self._context.phases
+
+    async def run(self) -> Job | None:
+        """The job after its attempt was settled. Raises Fenced when the pool is no longer ours."""
+        if self.job.cancel_requested_at is not None:
+            await self.cancel()
+        outcome = await self._outcome()
+        await self._context.close()
+        job = await self._settle(outcome)
+        self._log.info(
+            "attempt_settled",
+            outcome=outcome.kind.value,
+            reason=outcome.reason.code.value if outcome.reason else None,
+            state=job.state.value if job else None,
+        )
+        return job
+
+    async def cancel(self) -> None:
+        """Asks the place to end the attempt, once; its outcome then comes as from any other end."""
+        if self._stop_asked:
+            return
+        self._stop_asked = True
+        self._log.info("attempt_stop_requested", grace_s=CANCEL_GRACE_S)
+        await self._retrying(lambda: self._provider.stop_job(self.key, grace_s=CANCEL_GRACE_S))
+
+    async def clear(self) -> None:
+        """Destroys what was made for the attempt. Safe to repeat; a failure is left to the sweep, which says so."""
+        try:
+            await self._provider.destroy_resource(self.key.resource_name)
+        except ProviderError as error:
+            self._log.warning("resource_not_destroyed", error=error.message)
+
+    async def _outcome(self) -> Outcome:
+        """Calls run_job until it answers: it is idempotent by name, and silence proves nothing (I4)."""
+        request = request_of(self.job, self.attempt.key, slot=self.attempt.slot, epoch=self.attempt.epoch)
+        delay_s = PROVIDER_RETRY_FIRST_S
+        while True:
+            if not self._ownership.may_act():
+                raise Fenced(f"the lease of pool '{self.attempt.pool}' ran out")
+            try:
+                return await self._provider.run_job(request, self._context)
+            except (NoCapacity, QuotaExceeded, Throttled, ProviderDenied) as error:
+                self._log.info("attempt_not_started", error=error.message)
+                return lost(error.message, was_seen=False)
+            except InvalidRequest as error:
+                return refused(ReasonCode.PROVIDER, error.message)
+            except IsolationUnavailable as error:
+                return refused(ReasonCode.ISOLATION, error.message)
+            except ProviderError as error:
+                self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
+            except Exception:  # a bug in a provider must not orphan the attempt: it may well be running
+                self._log.exception("provider_failed", retry_s=delay_s)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
+
+    async def _retrying(self, call: Callable[[], Awaitable[None]]) -> None:
+        delay_s = PROVIDER_RETRY_FIRST_S
+        while True:
+            try:
+                return await call()
+            except ProviderError as error:
+                self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
+
+    async def _settle(self, outcome: Outcome) -> Job | None:
+        while True:
+            try:
+                return await self._ledger.settle(
+                    self._ownership.fence,
+                    self.key,
+                    outcome,
+                    decide=retry.decide,
+                    phases=self._context.phases,
+                    outputs=self._context.outputs,
+                )
+            except LedgerUnavailable as error:
+                self._log.error("ledger_unavailable", error=error.message, retry_s=LEDGER_RETRY_S)
+                await asyncio.sleep(LEDGER_RETRY_S)
+
+
+def request_of(job: Job, key: AttemptKey, *, slot: int, epoch: int) -> AttemptRequest:
+    """The attempt as a provider gets it, with what Runyard adds to each step's environment."""
+    env: Mapping[str, str] = {
+        "RUNYARD_JOB": job.id,
+        "RUNYARD_TENANT": job.tenant,
+        "RUNYARD_QUEUE": job.queue,
+        "RUNYARD_ATTEMPT": str(key.number),
+    }
+    return AttemptRequest(key=key, job_id=job.id, spec=job.spec, slot=slot, epoch=epoch, env=env)

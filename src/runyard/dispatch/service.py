@@ -1,0 +1,69 @@
+"""All dispatching of one control-plane process: its pools, the timers and the sweeps behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from runyard.dispatch.pool_dispatcher import PoolDispatcher
+from runyard.dispatch.retention import Retention
+from runyard.dispatch.timekeeper import Timekeeper
+from runyard.model.errors import RunyardError
+
+RESTART_S = 1.0
+RETENTION_EVERY_S = 300.0
+
+log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Runs until `stop`. A part that fails is logged and started again; the others go on."""
+
+    def __init__(
+        self, pools: Sequence[PoolDispatcher], *, timekeeper: Timekeeper, retention: Retention
+    ) -> None:
+        self._pools = tuple(pools)
+        self._timekeeper = timekeeper
+        self._retention = retention
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            ("timekeeper", self._timekeeper.run),
+            ("retention", self._sweep_retention),
+            *(("pool", pool.run) for pool in self._pools),
+        ]
+        self._tasks = [asyncio.create_task(_forever(name, loop), name=name) for name, loop in loops]
+
+    async def stop(self) -> None:
+        """Lets go of everything; attempts run on and are adopted by the next start."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    async def drain(self) -> None:
+        """Takes nothing new, and returns when nothing is followed any more."""
+        for pool in self._pools:
+            pool.drain()
+        await asyncio.gather(*(pool.drained() for pool in self._pools))
+
+    async def _sweep_retention(self) -> None:
+        while True:
+            await self._retention.sweep()
+            await asyncio.sleep(RETENTION_EVERY_S)
+
+
+async def _forever(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """The one place where an unexpected error of a loop is caught: it is logged, and the loop starts again."""
+    while True:
+        try:
+            await loop()
+        except RunyardError as error:
+            log.error("loop_failed", loop=name, error=error.message, cure=error.cure)
+        except Exception:
+            log.exception("loop_failed", loop=name)
+        await asyncio.sleep(RESTART_S)

@@ -1,0 +1,54 @@
+"""prune_unknown_resources, built once for every provider from its two small verbs and the guards of policy/prune."""
+
+from __future__ import annotations
+
+import structlog
+
+from runyard.ledger.port import Ledger
+from runyard.model.attempt import AttemptKey
+from runyard.model.clock import Clock
+from runyard.model.errors import ProviderError
+from runyard.model.pool import Fence
+from runyard.policy.prune import Pruned, PruneState, choose_unknown
+from runyard.providers.port import Provider
+
+log = structlog.get_logger()
+
+
+class Sweep:
+    """Remembers the listing before, because a resource must be seen unknown twice before it is destroyed."""
+
+    def __init__(self, *, ledger: Ledger, provider: Provider, clock: Clock) -> None:
+        self._ledger = ledger
+        self._provider = provider
+        self._clock = clock
+        self._state = PruneState()
+
+    async def run(self, fence: Fence, *, is_dry_run: bool = False) -> Pruned:
+        """One sweep. Raises ProviderError when the listing failed (nothing is concluded), Fenced."""
+        listing = await self._provider.list_resources()
+        living = {claimed.attempt.key.resource_name for claimed in await self._ledger.list_unfinished(fence)}
+        pruned, state = choose_unknown(
+            names={resource.name: resource.created_at for resource in listing.resources},
+            is_complete=listing.is_complete,
+            living=frozenset(living),
+            before=self._state,
+            now=self._clock.now(),
+        )
+        if is_dry_run:
+            return pruned
+        self._state = state
+        for name in pruned.destroy:
+            await self._destroy(name)
+        return pruned
+
+    async def _destroy(self, name: str) -> None:
+        key = AttemptKey.from_resource_name(name)
+        attempt = await self._ledger.get_attempt(key) if key else None
+        if attempt is not None and attempt.outcome is None:
+            return  # claimed since the listing
+        log.info("resource_pruned", resource=name)
+        try:
+            await self._provider.destroy_resource(name)
+        except ProviderError as error:
+            log.warning("resource_not_destroyed", resource=name, error=error.message)

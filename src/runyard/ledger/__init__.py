@@ -1,0 +1,1 @@
+"""The one truth about jobs, attempts, queues, tenants, pools and tokens, behind one port with two databases."""

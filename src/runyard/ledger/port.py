@@ -1,0 +1,290 @@
+"""The ledger's contract. Every implementation passes the one suite in tests/contracts/ledger.
+
+Each method is one short transaction, durable when it returns. Times are the database's own clock, read inside
+(`now()`), so that processes with wrong clocks agree. Listings are bounded. Errors: LedgerUnavailable where the
+database cannot be reached or written (nothing is known of the effect: repeat, every method is safe to repeat),
+Fenced from each method that takes a fence when its epoch is no longer the pool's, and NotFound / Invalid / Conflict /
+TooMany as each says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.event import JobEvent
+from runyard.model.job import Job, JobState, NewJob
+from runyard.model.operation import Operation, OperationKind
+from runyard.model.outcome import Outcome
+from runyard.model.pool import Availability, Budget, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
+from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.token import Token
+from runyard.model.verdict import Decide
+from runyard.model.waiting import WaitFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submitted:
+    """The answer to one submitted job. `is_new` False: the same id with the same spec was there, `job` is that one."""
+
+    job: Job
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """None matches all. `text` is a case-insensitive part of the id or the name; `labels` must all be equal."""
+
+    queue: str | None = None
+    states: tuple[JobState, ...] = ()
+    tenants: tuple[str, ...] | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    pool: str | None = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Jobs, newest submission first, and the cursor of the next page (None at the end)."""
+
+    jobs: tuple[Job, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    job: Job
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequest:
+    """What the owner of a pool wants: at most one attempt for each of `free_slots`, of the classes in `rooms` (class
+    key -> how many of it at most), all together within `budget`."""
+
+    fence: Fence
+    free_slots: tuple[int, ...]
+    rooms: Mapping[str, int]
+    budget: Budget
+
+
+class Subscription(Protocol):
+    """Topics that changed since the last wait. Coalesced, never blocking the writer. Changes of other processes may
+    come late or not at all: a timer stands behind every wait."""
+
+    async def wait(self, timeout_s: float) -> frozenset[str]:
+        """The topics that fired, at once if any did already; empty after `timeout_s`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Ledger(Protocol):
+    # -- life -----------------------------------------------------------------------------------------------------
+    async def open(self) -> None:
+        """Connects and migrates. Raises LedgerUnavailable naming the file or server and the cure."""
+        ...
+
+    async def close(self) -> None: ...
+
+    async def now(self) -> float:
+        """The database's clock, seconds since the epoch."""
+        ...
+
+    def subscribe(self, *topics: str) -> Subscription:
+        """Topics: `ready` (some job became ready), `job:<uid>` (it changed), `events` (a JobEvent was written),
+        `pool:<name>` (paused, resumed, an operation asked, a cancel for one of its attempts)."""
+        ...
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+    async def submit(self, jobs: Sequence[NewJob]) -> list[Submitted | Exception]:
+        """Stores each job as queued (or answers why not), in order; one failing job does not hold back the others.
+
+        Creates the tenant by its first job. Errors by job: NotFound (no such queue), Conflict (the id is there with
+        another `spec_hash`), TooMany (queue's or tenant's queued_max). A job with the same id and spec_hash is
+        answered with the one that is there, whatever its state and whatever the limits.
+        """
+        ...
+
+    async def find_job(self, tenant: str, job_id: str) -> Job | None: ...
+
+    async def get_job(self, uid: str) -> Job | None: ...
+
+    async def list_jobs(self, filter_: JobFilter, *, limit: int, cursor: str | None = None) -> Page:
+        """Keyset paging on (submitted_at, uid). Raises Invalid for a cursor that is not ours."""
+        ...
+
+    async def list_attempts(self, uid: str) -> list[Attempt]:
+        """In order of number."""
+        ...
+
+    async def get_attempt(self, key: AttemptKey) -> Attempt | None: ...
+
+    async def request_cancel(self, uid: str) -> Job:
+        """A queued job becomes canceled at once. A claimed one becomes `canceling` with cancel_requested_at set, and
+        `pool:<name>` fires. A final or already canceling one is returned as it is. Raises NotFound."""
+        ...
+
+    async def delete_job(self, uid: str) -> None:
+        """Removes a final job with its attempts. Raises NotFound, Conflict (not final)."""
+        ...
+
+    async def wait_facts(self, uid: str) -> WaitFacts | None:
+        """All that explains why it waits, in one snapshot; None when there is no such job or it is not queued."""
+        ...
+
+    # -- queues, tenants ------------------------------------------------------------------------------------------
+    async def put_queue(self, settings: QueueSettings) -> Queue: ...
+
+    async def get_queue(self, name: str) -> Queue | None: ...
+
+    async def list_queues(self) -> list[Queue]: ...
+
+    async def delete_queue(self, name: str) -> None:
+        """Raises NotFound, Conflict (it holds unfinished jobs, or it is `default`)."""
+        ...
+
+    async def put_tenant(self, settings: TenantSettings) -> Tenant: ...
+
+    async def get_tenant(self, name: str) -> Tenant | None: ...
+
+    async def list_tenants(self) -> list[Tenant]: ...
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+    async def put_token(self, token: Token) -> None: ...
+
+    async def find_token(self, secret_hash: str) -> Token | None: ...
+
+    async def list_tokens(self) -> list[Token]: ...
+
+    async def delete_token(self, token_id: str) -> bool: ...
+
+    # -- events ---------------------------------------------------------------------------------------------------
+    async def list_events(
+        self, *, after: int, limit: int, tenants: tuple[str, ...] | None = None
+    ) -> list[JobEvent]:
+        """In commit order, those with a sequence above `after`."""
+        ...
+
+    async def event_bounds(self) -> tuple[int, int]:
+        """(sequence of the oldest kept event, sequence of the newest); (newest + 1, newest) when none is kept."""
+        ...
+
+    # -- pools ----------------------------------------------------------------------------------------------------
+    async def put_pool(self, settings: PoolSettings) -> Pool:
+        """Creates it, or updates its shape; pause, owner and epoch stay."""
+        ...
+
+    async def get_pool(self, name: str) -> Pool | None: ...
+
+    async def list_pools(self) -> list[Pool]: ...
+
+    async def delete_pool(self, name: str) -> None:
+        """Raises NotFound, Conflict (it has unfinished attempts)."""
+        ...
+
+    async def set_pool_paused(self, name: str, *, is_paused: bool) -> Pool: ...
+
+    async def acquire_pool(self, name: str, *, owner: str, lease_s: float) -> Fence | None:
+        """Ownership at a new epoch if nobody's lease lasts, or `owner` already held it (a restart under the same name
+        gets a new epoch too). None while another's lease lasts."""
+        ...
+
+    async def renew_pool(self, fence: Fence, *, lease_s: float) -> None: ...
+
+    async def release_pool(self, fence: Fence) -> None:
+        """Ends the lease at once, so that another may take it. Silent where it is no longer ours."""
+        ...
+
+    async def set_pool_health(self, fence: Fence, *, health: PoolHealth, message: str) -> None: ...
+
+    async def set_availability(self, fence: Fence, answers: Mapping[str, Availability]) -> None:
+        """Stores the owner's latest answer per class; `since` moves only when kind or code changed."""
+        ...
+
+    # -- dispatch -------------------------------------------------------------------------------------------------
+    async def list_demand(self, fence: Fence) -> list[ClassDemand]:
+        """Classes with ready jobs in the queues that the pool serves (paused queues not counted), at most 1,000."""
+        ...
+
+    async def claim(self, request: ClaimRequest) -> list[Claimed]:
+        """The fair choice and the attempts, in one transaction: over all queues that the pool serves, by weight over
+        queues, by weight over tenants within a queue, by priority then age within a tenant. No limit of queue,
+        tenant or pool is exceeded (I6); paused queues and pools give nothing. Each claim charges its class's
+        estimate to the tenant's and the queue's virtual time. The cost does not grow with the number of queued jobs,
+        of this or of any other class. Repeating it claims more: what an unanswered call claimed is found by
+        `list_unfinished`.
+        """
+        ...
+
+    async def list_unfinished(self, fence: Fence) -> list[Claimed]:
+        """Every attempt of the pool without an accepted outcome, oldest claim first."""
+        ...
+
+    async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
+        """Adds phases to the attempt (the first time of each counts). The phase `running` makes a starting attempt
+        and its job running (not from canceling). Silent for an ended attempt."""
+        ...
+
+    async def settle(
+        self,
+        fence: Fence,
+        key: AttemptKey,
+        outcome: Outcome,
+        *,
+        decide: Decide,
+        phases: Mapping[str, float] | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Job | None:
+        """Accepts the attempt's outcome, once: a second call changes nothing (I1, I2) and returns the job as it is.
+
+        In one transaction: calls `decide` on the job as it stands, writes the outcome and the job's next state,
+        frees the limits, corrects the charge from the estimate to what was used, and writes the event.
+        """
+        ...
+
+    async def expire_queued(self, *, limit: int) -> list[str]:
+        """Jobs whose queue deadline has passed end as timed_out(queue_timeout). Returns their uids."""
+        ...
+
+    async def promote_due(self, *, limit: int) -> int:
+        """Jobs whose `not_before` has passed become ready. Returns how many."""
+        ...
+
+    async def next_due_at(self) -> float | None:
+        """When the next queue deadline or retry falls due."""
+        ...
+
+    # -- operations -----------------------------------------------------------------------------------------------
+    async def request_operation(
+        self, pool: str, kind: OperationKind, arguments: Mapping[str, Any]
+    ) -> Operation: ...
+
+    async def list_operations(self, pool: str) -> list[Operation]:
+        """Those without a result, oldest first."""
+        ...
+
+    async def get_operation(self, operation_id: str) -> Operation | None: ...
+
+    async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None: ...
+
+    # -- retention ------------------------------------------------------------------------------------------------
+    async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:
+        """Attempts of final jobs that ended before then and whose logs are not yet marked deleted, oldest first."""
+        ...
+
+    async def list_expired_artifacts(self, *, ended_before: float, limit: int) -> list[AttemptKey]: ...
+
+    async def mark_logs_deleted(self, keys: Iterable[AttemptKey]) -> None: ...
+
+    async def mark_artifacts_deleted(self, keys: Iterable[AttemptKey]) -> None: ...
+
+    async def is_logs_deleted(self, key: AttemptKey) -> bool: ...
+
+    async def list_expired_jobs(self, *, ended_before: float, limit: int) -> list[str]:
+        """Uids of final jobs that ended before then, oldest first; `delete_job` removes each."""
+        ...
+
+    async def delete_events(self, *, before: float, limit: int) -> int: ...

@@ -1,0 +1,178 @@
+"""A job: the work that was asked for, all defaults filled in, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from runyard.model.outcome import Reason
+from runyard.model.requirements import Requirements
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    TIMED_OUT = "timed_out"
+    LOST = "lost"
+    REFUSED = "refused"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STATES
+
+    @property
+    def is_claimed(self) -> bool:
+        """An attempt of it is with a pool."""
+        return self in (JobState.STARTING, JobState.RUNNING, JobState.CANCELING)
+
+
+FINAL_STATES = frozenset(
+    {
+        JobState.SUCCEEDED,
+        JobState.FAILED,
+        JobState.CANCELED,
+        JobState.TIMED_OUT,
+        JobState.LOST,
+        JobState.REFUSED,
+    }
+)
+
+
+class StepCondition(StrEnum):
+    """When a step runs: only while all before it succeeded, only after one failed, or in any case."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One command. `command` is the whole argument vector; `dir` is relative to the workspace or absolute inside."""
+
+    name: str
+    command: tuple[str, ...]
+    dir: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_s: float | None = None
+    condition: StepCondition = StepCondition.SUCCESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitSource:
+    """A repository to check out into the workspace. `ref` is a branch, tag or commit; None is the remote's HEAD."""
+
+    url: str
+    ref: str | None = None
+    depth: int | None = None
+    fetch_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileSource:
+    """A file to write into the workspace; `content_base64` is its bytes."""
+
+    path: str
+    content_base64: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workspace:
+    git: GitSource | None = None
+    files: tuple[FileSource, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Seconds. `queue_s`: waiting, from submit to the first claim (None: for ever); `start_s`: from a claim to the
+    first step; `run_s`: from the first step to the end of the last."""
+
+    queue_s: float | None = None
+    start_s: float = 600.0
+    run_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How many more attempts a job gets after a lost one (`infrastructure`) and after a failed one (`failure`)."""
+
+    infrastructure: int = 3
+    failure: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What was asked for, with every default filled in. `outputs` maps a name to a file relative to the workspace."""
+
+    steps: tuple[Step, ...]
+    name: str | None = None
+    queue: str = "default"
+    tenant: str = "default"
+    priority: int = 0
+    labels: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    dir: str | None = None
+    workspace: Workspace = field(default_factory=Workspace)
+    requirements: Requirements = field(default_factory=Requirements)
+    limits: Limits = field(default_factory=Limits)
+    retry: Retry = field(default_factory=Retry)
+    artifacts: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job on its way into the ledger. `uid` is its random 16-character name, `spec_hash` the SHA-256 of the document
+    as the user sent it (canonical JSON, before defaults), by which a repeated PUT is recognised."""
+
+    uid: str
+    id: str
+    spec: JobSpec
+    spec_hash: str
+    submitted_by: str = ""
+    retry_of: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as the ledger holds it. Times are seconds since the epoch, UTC.
+
+    `queued_at` is the latest time it became queued; `not_before` holds a retry back; `attempts` counts all claims,
+    `infrastructure_failures` and `failures` those that cost one of the user's retries, `unseen_tries` those that never
+    started; `reason` is why it ended as it did, or why the latest attempt did not count.
+    """
+
+    uid: str
+    id: str
+    spec: JobSpec
+    spec_hash: str
+    state: JobState
+    submitted_at: float
+    queued_at: float
+    submitted_by: str = ""
+    retry_of: str | None = None
+    not_before: float | None = None
+    queue_deadline_at: float | None = None
+    cancel_requested_at: float | None = None
+    attempts: int = 0
+    infrastructure_failures: int = 0
+    failures: int = 0
+    unseen_tries: int = 0
+    started_at: float | None = None
+    ended_at: float | None = None
+    reason: Reason | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def tenant(self) -> str:
+        return self.spec.tenant
+
+    @property
+    def queue(self) -> str:
+        return self.spec.queue

@@ -1,0 +1,178 @@
+"""A job as a user writes it, in YAML or JSON: every key known, every wrong one refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from runyard.wire.units import CpuMillis, Duration, Size
+
+JOB_ID_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
+NAME_PATTERN = r"^[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?$"
+ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+STEPS_MAX = 200
+FILES_MAX = 1000
+TEXT_BYTES_MAX = 128 * 1024
+DOCUMENT_BYTES_MAX = 4 << 20
+
+
+def _without_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("holds a NUL character; no command, path or variable can carry one")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds a lone surrogate; write valid Unicode") from None
+    return text
+
+
+def _within_workspace(path: str) -> str:
+    _without_nul(path)
+    if path.startswith("/") or not path or any(part == ".." for part in path.split("/")):
+        raise ValueError(f"{path[:200]!r} leaves the workspace; write a path relative to it, without '..'")
+    return path
+
+
+JobId = Annotated[str, StringConstraints(pattern=JOB_ID_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME_PATTERN)]
+Text = Annotated[str, StringConstraints(max_length=TEXT_BYTES_MAX), AfterValidator(_without_nul)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_nul)]
+WorkspacePath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_within_workspace)]
+LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-_./A-Za-z0-9]{0,61}[A-Za-z0-9])?$")]
+LabelValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul)]
+
+
+class Document(BaseModel):
+    """Strict: an unknown key is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StepDocument(Document):
+    """`run` is a script for /bin/sh -e -c (or bash), `command` an argument vector; exactly one of them."""
+
+    name: ShortText | None = None
+    image: ShortText | None = None
+    run: Text | None = None
+    command: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    shell: Literal["sh", "bash"] = "sh"
+    dir: Annotated[Text, StringConstraints(min_length=1, max_length=1000)] | None = None
+    env: Annotated[dict[EnvName, Text], Field(max_length=500)] = Field(default_factory=dict)
+    timeout: Duration | None = None
+    condition: Literal["success", "failure", "always"] = Field(default="success", alias="if")
+
+    @model_validator(mode="after")
+    def _one_way_to_run(self) -> StepDocument:
+        if (self.run is None) == (self.command is None):
+            raise ValueError("a step has either `run` (a script) or `command` (a list of arguments)")
+        return self
+
+
+class GitDocument(Document):
+    url: Annotated[Text, StringConstraints(min_length=1, max_length=2000)]
+    ref: Annotated[Text, StringConstraints(min_length=1, max_length=500)] | None = None
+    depth: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    fetch_tags: bool = False
+    sparse: Annotated[list[WorkspacePath], Field(max_length=1000)] = Field(default_factory=list)
+    submodules: bool = False
+    lfs: bool = False
+
+
+class FileContentDocument(Document):
+    """`{base64: …}` or `{url: …, sha256: …}`."""
+
+    base64: Annotated[str, StringConstraints(max_length=DOCUMENT_BYTES_MAX)] | None = None
+    url: Annotated[str, StringConstraints(max_length=2000)] | None = None
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> FileContentDocument:
+        if (self.base64 is None) == (self.url is None):
+            raise ValueError("a file has either `base64`, or `url` with `sha256`")
+        if (self.url is None) != (self.sha256 is None):
+            raise ValueError("`url` and `sha256` go together")
+        return self
+
+
+class WorkspaceDocument(Document):
+    git: GitDocument | None = None
+    files: Annotated[dict[WorkspacePath, Text | FileContentDocument], Field(max_length=FILES_MAX)] = Field(
+        default_factory=dict
+    )
+
+
+class RequirementsDocument(Document):
+    isolation: Literal["none", "container", "microvm"] = "container"
+    cpu: CpuMillis = 1000
+    memory: Size = 1 << 30
+    disk: Size | None = None
+    arch: Name | None = None
+    os: Name | None = None
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=50)] = Field(default_factory=dict)
+
+
+class LimitsDocument(Document):
+    queue: Duration | None = None
+    start: Duration = 600.0
+    run: Duration = 3600.0
+
+
+class RetryDocument(Document):
+    infrastructure: Annotated[int, Field(ge=0, le=100)] = 3
+    failure: Annotated[int, Field(ge=0, le=100)] = 0
+
+
+class NetworkAllowDocument(Document):
+    allow: Annotated[list[ShortText], Field(max_length=200)]
+
+
+class CacheDocument(Document):
+    key: ShortText
+    restore: list[ShortText] = Field(default_factory=list)
+    path: ShortText
+
+
+class ServiceDocument(Document):
+    image: ShortText
+    env: dict[EnvName, Text] = Field(default_factory=dict)
+
+
+class JobDocument(Document):
+    """The whole of a job. Defaults here are the published ones; a queue's own defaults are merged in before."""
+
+    id: JobId | None = None
+    name: ShortText | None = None
+    queue: Name = "default"
+    tenant: Name = "default"
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=50)] = Field(default_factory=dict)
+    image: ShortText | None = None
+    env: Annotated[dict[EnvName, Text], Field(max_length=500)] = Field(default_factory=dict)
+    dir: Annotated[Text, StringConstraints(min_length=1, max_length=1000)] | None = None
+    steps: Annotated[list[StepDocument], Field(min_length=1, max_length=STEPS_MAX)]
+    workspace: WorkspaceDocument = Field(default_factory=WorkspaceDocument)
+    requirements: RequirementsDocument = Field(default_factory=RequirementsDocument)
+    limits: LimitsDocument = Field(default_factory=LimitsDocument)
+    retry: RetryDocument = Field(default_factory=RetryDocument)
+    network: Literal["none", "open"] | NetworkAllowDocument = "none"
+    artifacts: Annotated[list[WorkspacePath], Field(max_length=200)] = Field(default_factory=list)
+    outputs: Annotated[dict[EnvName, WorkspacePath], Field(max_length=200)] = Field(default_factory=dict)
+    secrets: Annotated[list[EnvName], Field(max_length=100)] = Field(default_factory=list)
+    cache: Annotated[list[CacheDocument], Field(max_length=50)] = Field(default_factory=list)
+    services: Annotated[dict[Name, ServiceDocument], Field(max_length=20)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _step_names_are_unique(self) -> JobDocument:
+        names = [step.name or f"step-{index}" for index, step in enumerate(self.steps, start=1)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two steps are named {twice[0]!r}; each step needs a name of its own")
+        return self
+
+
+class BatchDocument(Document):
+    """`jobs` are taken one by one: a wrong one does not hold back the others."""
+
+    jobs: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=1000)]
