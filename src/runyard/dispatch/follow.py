@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 
 import structlog
 
 from runyard.dispatch.context import LEDGER_RETRY_S, AttemptContext
+from runyard.dispatch.ownership import PoolLease
 from runyard.ledger.port import Claimed, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import (
@@ -24,7 +24,6 @@ from runyard.model.errors import (
 )
 from runyard.model.job import Job
 from runyard.model.outcome import Outcome, ReasonCode, lost, refused
-from runyard.model.pool import Fence
 from runyard.policy import retry
 from runyard.providers.port import AttemptRequest, Provider
 
@@ -33,14 +32,6 @@ PROVIDER_RETRY_FIRST_S = 0.5
 PROVIDER_RETRY_MAX_S = 30.0
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ownership:
-    """What a follower acts with: the fence it writes under, and the question whether it still may act."""
-
-    fence: Fence
-    may_act: Callable[[], bool]
 
 
 class AttemptFollower:
@@ -52,14 +43,14 @@ class AttemptFollower:
         *,
         ledger: Ledger,
         provider: Provider,
-        ownership: Ownership,
+        lease: PoolLease,
         context: AttemptContext,
     ) -> None:
         self.job = claimed.job
         self.attempt = claimed.attempt
         self._ledger = ledger
         self._provider = provider
-        self._ownership = ownership
+        self._lease = lease
         self._context = context
         self._stop_asked = False
         self._log = log.bind(
@@ -110,7 +101,7 @@ class AttemptFollower:
         request = request_of(self.job, self.attempt.key, slot=self.attempt.slot, epoch=self.attempt.epoch)
         delay_s = PROVIDER_RETRY_FIRST_S
         while True:
-            if not self._ownership.may_act():
+            if not self._lease.holds():
                 raise Fenced(f"the lease of pool '{self.attempt.pool}' ran out")
             try:
                 return await self._provider.run_job(request, self._context)
@@ -142,7 +133,7 @@ class AttemptFollower:
         while True:
             try:
                 return await self._ledger.settle(
-                    self._ownership.fence,
+                    self._lease.fence,
                     self.key,
                     outcome,
                     decide=retry.decide,

@@ -7,15 +7,16 @@ timer stands behind all of them. Everything it decides comes from policy/; every
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import AttemptFollower, Ownership
+from runyard.dispatch.follow import AttemptFollower
 from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.ownership import LEASE_S, PoolLease
+from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
@@ -33,9 +34,10 @@ from runyard.model.pool import (
 from runyard.policy import placement
 from runyard.providers.port import Provider
 
-LEASE_S = 15.0
 TIMER_S = 1.0
 STATE_AVAILABILITY_EVERY_S = 1.0
+SWEEP_EVERY_S = 60.0
+SWEEP_TIMEOUT_S = 45.0
 
 log = structlog.get_logger()
 
@@ -55,6 +57,7 @@ class PoolDispatcher:
         clock: Clock,
         context_of: ContextOf,
         operations: PoolOperations,
+        sweep: Sweep,
         lease_s: float = LEASE_S,
     ) -> None:
         self._settings = settings
@@ -64,17 +67,17 @@ class PoolDispatcher:
         self._clock = clock
         self._context_of = context_of
         self._operations = operations
+        self._sweep = sweep
         self._lease_s = lease_s
-        self._valid_until = 0.0
         self._followers: dict[AttemptKey, AttemptFollower] = {}
         self._tasks: dict[AttemptKey, asyncio.Task[None]] = {}
-        self._clearing: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
         self._wake = asyncio.Event()
-        self._fenced = asyncio.Event()
         self._idle = asyncio.Event()
         self._is_draining = False
         self._stated: dict[str, Availability] = {}
         self._stated_at = float("-inf")
+        self._topic = f"pool:{settings.name}"
         self._log = log.bind(pool=settings.name)
 
     # -- life -----------------------------------------------------------------------------------------------------
@@ -82,15 +85,17 @@ class PoolDispatcher:
         """Takes the pool whenever it is free and acts for it until cancelled. Its attempts run on after that."""
         try:
             while True:
-                fence = await self._acquire()
+                lease = self._new_lease()
+                await lease.take()
                 try:
-                    await self._own(fence)
+                    await self._own(lease)
                 except Fenced as error:
                     self._log.error("pool_lost", error=error.message)
                 finally:
                     await self._let_go()
+                    await lease.release()
         finally:
-            await self._settle_clearing()
+            await asyncio.gather(*self._beside, return_exceptions=True)
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
@@ -102,80 +107,51 @@ class PoolDispatcher:
             self._idle.clear()
             await self._idle.wait()
 
-    async def _acquire(self) -> Fence:
-        while True:
-            asked_at = self._clock.boottime()
-            try:
-                fence = await self._ledger.acquire_pool(
-                    self._settings.name, owner=self._owner, lease_s=self._lease_s
-                )
-            except LedgerUnavailable as error:
-                self._log.error("ledger_unavailable", error=error.message)
-                fence = None
-            if fence is not None:
-                self._valid_until = asked_at + self._lease_s
-                self._log.info("pool_acquired", epoch=fence.epoch)
-                return fence
-            await asyncio.sleep(min(self._lease_s / 3, TIMER_S))
-
-    async def _own(self, fence: Fence) -> None:
-        self._fenced.clear()
+    async def _own(self, lease: PoolLease) -> None:
+        """Turn after turn until the pool is lost. Raises Fenced then."""
         self._stated = {}
-        subscription = self._ledger.subscribe("ready", f"pool:{self._settings.name}")
-        renewing = asyncio.create_task(self._renew(fence))
+        subscription = self._ledger.subscribe("ready", self._topic)
+        keeping = [asyncio.create_task(lease.keep()), asyncio.create_task(self._sweep_again_and_again(lease))]
+        listening: asyncio.Task[frozenset[str]] | None = None
+        topics = frozenset({self._topic})
         try:
-            await self._ledger.set_pool_health(fence, health=PoolHealth.HEALTHY, message="")
-            await self._recover(fence)
-            topics = frozenset({f"pool:{self._settings.name}"})
-            listening = asyncio.create_task(subscription.wait(TIMER_S))
-            try:
-                while True:
-                    await self._turn(fence, topics)
-                    topics = await self._next_topics(listening)
-                    if listening.done():
-                        listening = asyncio.create_task(subscription.wait(TIMER_S))
-            finally:
-                listening.cancel()
+            await self._ledger.set_pool_health(lease.fence, health=PoolHealth.HEALTHY, message="")
+            while True:
+                await self._turn(lease, topics)
+                if listening is None or listening.done():
+                    listening = asyncio.create_task(subscription.wait(TIMER_S))
+                topics = await self._next_topics(listening, lease)
         finally:
-            renewing.cancel()
+            for task in keeping if listening is None else (*keeping, listening):
+                task.cancel()
             subscription.close()
-            if self._holds():
-                with contextlib.suppress(RunyardError):
-                    await self._ledger.release_pool(fence)
 
-    async def _next_topics(self, listening: asyncio.Task[frozenset[str]]) -> frozenset[str]:
-        """Waits for a topic, an attempt's end, or the loss of the pool."""
-        waking = asyncio.create_task(self._wake.wait())
+    async def _next_topics(self, listening: asyncio.Task[frozenset[str]], lease: PoolLease) -> frozenset[str]:
+        """Waits for a topic, the timer, an attempt's end or the loss of the pool."""
+        waking = [asyncio.create_task(self._wake.wait()), asyncio.create_task(lease.lost.wait())]
         try:
-            await asyncio.wait({listening, waking}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({listening, *waking}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            waking.cancel()
+            for task in waking:
+                task.cancel()
         self._wake.clear()
-        if self._fenced.is_set():
+        if lease.lost.is_set():
             raise Fenced(f"pool '{self._settings.name}' is owned by another service now")
-        return listening.result() if listening.done() else frozenset()
+        # No topic and no timer: an attempt ended. Its slot is free, and that is all there is to know.
+        return listening.result() if listening.done() else frozenset({"ready"})
 
-    async def _renew(self, fence: Fence) -> None:
-        """Keeps the lease, and says so when it is lost."""
+    async def _sweep_again_and_again(self, lease: PoolLease) -> None:
+        """Destroys what no living attempt needs. A sweep that hangs is given up: the next one starts anew."""
         while True:
-            await asyncio.sleep(self._lease_s / 3)
-            asked_at = self._clock.boottime()
+            await asyncio.sleep(SWEEP_EVERY_S)
             try:
-                await self._ledger.renew_pool(fence, lease_s=self._lease_s)
-                self._valid_until = asked_at + self._lease_s
+                async with asyncio.timeout(SWEEP_TIMEOUT_S):
+                    await self._sweep.run(lease.fence)
             except Fenced:
-                self._lose()
+                lease.lose()
                 return
-            except LedgerUnavailable as error:
-                self._log.error("lease_not_renewed", error=error.message)
-
-    def _lose(self) -> None:
-        self._fenced.set()
-        self._wake.set()
-
-    def _holds(self) -> bool:
-        """The holder's own judgement: never longer than the lease lasts from the moment it asked."""
-        return not self._fenced.is_set() and self._clock.boottime() < self._valid_until
+            except (RunyardError, TimeoutError) as error:
+                self._log.warning("sweep_failed", error=str(error) or "it hung")
 
     async def _let_go(self) -> None:
         """Stops following; the attempts run on and are adopted by whoever owns the pool next."""
@@ -186,43 +162,50 @@ class PoolDispatcher:
         self._tasks.clear()
         self._followers.clear()
 
-    async def _settle_clearing(self) -> None:
-        await asyncio.gather(*self._clearing, return_exceptions=True)
+    def _new_lease(self) -> PoolLease:
+        return PoolLease(
+            self._settings.name,
+            ledger=self._ledger,
+            owner=self._owner,
+            clock=self._clock,
+            lease_s=self._lease_s,
+        )
 
     # -- one turn -------------------------------------------------------------------------------------------------
-    async def _turn(self, fence: Fence, topics: frozenset[str]) -> None:
-        """One pass over everything there is to do. An unavailable ledger ends the pass, not the loop."""
+    async def _turn(self, lease: PoolLease, topics: frozenset[str]) -> None:
+        """One pass over what there may be to do; over everything when the timer called (no topic). An unavailable
+        ledger ends the pass, not the loop."""
         try:
-            if not topics or f"pool:{self._settings.name}" in topics:
-                await self._recover(fence)
-                await self._operations.fulfil(self._settings.name, fence)
-            await self._dispatch(fence)
+            if not topics or self._topic in topics:
+                await self._recover(lease)
+                await self._operations.fulfil(self._settings.name, lease.fence)
+            await self._dispatch(lease)
         except LedgerUnavailable as error:
             self._log.error("ledger_unavailable", error=error.message)
             await asyncio.sleep(TIMER_S)
 
-    async def _recover(self, fence: Fence) -> None:
+    async def _recover(self, lease: PoolLease) -> None:
         """Follows every unfinished attempt that is not followed yet, and passes on cancels (also those of which the
         wake-up was lost: this is the timer's work too)."""
-        for claimed in await self._ledger.list_unfinished(fence):
+        for claimed in await self._ledger.list_unfinished(lease.fence):
             follower = self._followers.get(claimed.attempt.key)
             if follower is None:
                 self._log.info("attempt_adopted", attempt=claimed.attempt.key.resource_name)
-                self._follow(claimed, fence)
+                self._follow(claimed, lease)
             elif claimed.job.cancel_requested_at is not None:
-                self._spawn_clearing(follower.cancel())
+                self._spawn_beside(follower.cancel())
 
-    async def _dispatch(self, fence: Fence) -> None:
-        if self._is_draining or not self._holds() or not self._has_news():
+    async def _dispatch(self, lease: PoolLease) -> None:
+        if self._is_draining or not lease.holds() or not self._has_news():
             return
-        classes = await self._ledger.list_demand(fence)
+        classes = await self._ledger.list_demand(lease.fence)
         if not classes:
             return
         answers = await self._ask(classes)
-        await self._state(fence, answers)
+        await self._state(lease, answers)
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
-            await self._claim(fence, rooms)
+            await self._claim(lease, rooms)
         await self._provider.handle_queue_size(self._demand(classes))
 
     def _has_news(self) -> bool:
@@ -241,20 +224,20 @@ class PoolDispatcher:
             )
         return answers
 
-    async def _state(self, fence: Fence, answers: Mapping[str, Availability]) -> None:
+    async def _state(self, lease: PoolLease, answers: Mapping[str, Availability]) -> None:
         """Writes down what changed of the answers, so that waiting users can read it; at most once a second, because
         a busy pool is full and free many times in each."""
         changed = {key: answer for key, answer in answers.items() if self._stated.get(key) != answer}
         at = self._clock.boottime()
         if not changed or at - self._stated_at < STATE_AVAILABILITY_EVERY_S:
             return
-        await self._ledger.set_availability(fence, changed)
+        await self._ledger.set_availability(lease.fence, changed)
         self._stated = dict(answers)
         self._stated_at = at
 
-    async def _claim(self, fence: Fence, rooms: Mapping[str, int]) -> None:
+    async def _claim(self, lease: PoolLease, rooms: Mapping[str, int]) -> None:
         free, slots = self._free()
-        request = ClaimRequest(fence=fence, free_slots=slots, rooms=rooms, budget=free)
+        request = ClaimRequest(fence=lease.fence, free_slots=slots, rooms=rooms, budget=free)
         for claimed in await self._ledger.claim(request):
             self._log.info(
                 "attempt_claimed",
@@ -262,7 +245,7 @@ class PoolDispatcher:
                 attempt=claimed.attempt.key.resource_name,
                 slot=claimed.attempt.slot,
             )
-            self._follow(claimed, fence)
+            self._follow(claimed, lease)
 
     def _free(self) -> tuple[Budget, tuple[int, ...]]:
         held = list(self._followers.values())
@@ -283,22 +266,22 @@ class PoolDispatcher:
         )
 
     # -- following ------------------------------------------------------------------------------------------------
-    def _follow(self, claimed: Claimed, fence: Fence) -> None:
+    def _follow(self, claimed: Claimed, lease: PoolLease) -> None:
         follower = AttemptFollower(
             claimed,
             ledger=self._ledger,
             provider=self._provider,
-            ownership=Ownership(fence=fence, may_act=self._holds),
-            context=self._context_of(claimed, fence),
+            lease=lease,
+            context=self._context_of(claimed, lease.fence),
         )
         self._followers[follower.key] = follower
-        self._tasks[follower.key] = asyncio.create_task(self._see_through(follower))
+        self._tasks[follower.key] = asyncio.create_task(self._see_through(follower, lease))
 
-    async def _see_through(self, follower: AttemptFollower) -> None:
+    async def _see_through(self, follower: AttemptFollower, lease: PoolLease) -> None:
         try:
             await follower.run()
         except Fenced:
-            self._lose()
+            lease.lose()
             return
         finally:
             self._followers.pop(follower.key, None)
@@ -306,12 +289,12 @@ class PoolDispatcher:
             self._wake.set()
             if not self._followers:
                 self._idle.set()
-        self._spawn_clearing(follower.clear())
+        self._spawn_beside(follower.clear())
 
-    def _spawn_clearing(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn_beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
-        self._clearing.add(task)
-        task.add_done_callback(self._clearing.discard)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
 
 def claimable(

@@ -29,10 +29,13 @@ class Answer(BaseModel):
 
 
 class ErrorBody(Answer):
+    """`field` is a dotted path into what was sent; `more` holds the further problems of the same document."""
+
     code: str
     message: str
     field: str | None = None
     cure: str | None = None
+    more: list[ErrorBody] = []
 
 
 class ErrorAnswer(Answer):
@@ -69,7 +72,8 @@ class AttemptAnswer(Answer):
 
 
 class JobAnswer(Answer):
-    """`effective` is the job document with all defaults filled in; `attempts` oldest first (empty in listings)."""
+    """`effective` is the job document with all defaults filled in, `attempts` are oldest first; both are empty in
+    listings. `warnings` come with the answer to a submit: the job was taken, but something about it is odd."""
 
     id: str
     uid: str
@@ -92,6 +96,7 @@ class JobAnswer(Answer):
     not_before: datetime | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    warnings: list[str] = []
 
     @property
     def is_final(self) -> bool:
@@ -207,6 +212,16 @@ class PoolList(Answer):
     pools: list[PoolAnswer]
 
 
+class MachineAnswer(Answer):
+    name: str
+    pool: str
+    state: str
+
+
+class MachineList(Answer):
+    machines: list[MachineAnswer]
+
+
 class OperationAnswer(Answer):
     id: str
     pool: str
@@ -247,8 +262,9 @@ class EventAnswer(Answer):
 
 
 class LogChunkEvent(Answer):
-    """Bytes of one stream as they arrive; `data` is base64."""
+    """Bytes of one stream as they arrive; `data` is base64. Each attempt's streams begin at 0 again."""
 
+    attempt: int = 0
     step: str
     stream: Literal["stdout", "stderr"]
     offset: int
@@ -258,6 +274,7 @@ class LogChunkEvent(Answer):
 class LogGapEvent(Answer):
     """Bytes that are not there: `cut` by the log's bound, or lost (`gap`). `to` is the offset the stream goes on at."""
 
+    attempt: int = 0
     step: str
     stream: Literal["stdout", "stderr"]
     offset: int
@@ -268,3 +285,7 @@ class LogEndEvent(Answer):
     state: JobStateWord
     exit_code: int | None = None
     signal: int | None = None
+
+
+class HealthAnswer(Answer):
+    status: Literal["ok", "ready"]

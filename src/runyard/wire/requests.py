@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from runyard.wire.job_document import Document, Name, ShortText
+from runyard.wire.job_document import Document, JobId, Name, ShortText
 from runyard.wire.units import Duration
 
 Weight = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
@@ -36,3 +36,9 @@ class TokenPost(Document):
     scope: Literal["read", "submit", "operate", "admin"]
     tenants: Annotated[list[Name], Field(min_length=1, max_length=1000)] | None = None
     expires_in: Duration | None = None
+
+
+class RetryPost(Document):
+    """The body may be left out; `id` names the new job, so that a repeated request makes no second one."""
+
+    id: JobId | None = None

@@ -1,0 +1,167 @@
+"""What a well-formed job document must still obey: parts that are built, sizes a kernel takes, paths that do not
+collide."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import posixpath
+from collections.abc import Iterator
+
+from runyard.api.errors import InvalidDocument, NotBuilt
+from runyard.model.errors import Invalid
+from runyard.wire.job_document import (
+    FileContentDocument,
+    JobDocument,
+    NetworkAllowDocument,
+    StepDocument,
+    WorkspaceDocument,
+)
+
+ENV_BYTES_MAX = 128 * 1024
+ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, its NUL included
+COMMAND_BYTES_MAX = 1 << 20  # half of what execve takes with the usual stack limit
+
+
+def check_is_built(document: JobDocument) -> None:
+    """Raises InvalidDocument of NotBuilt: every part that would be ignored is refused instead."""
+    problems = [
+        NotBuilt(f"{field}: this release does not do that yet", field=field, cure=cure)
+        for field, cure in _unbuilt_parts(document)
+    ]
+    if problems:
+        raise InvalidDocument(problems)
+
+
+def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
+    images = "remove it: steps run on the pool's own system for now"
+    if document.image is not None:
+        yield "image", images
+    for index, step in enumerate(document.steps):
+        if step.image is not None:
+            yield f"steps.{index}.image", images
+    secret = "remove it; and put no secret into env instead, where everyone who may read the job sees it"
+    if document.secrets:
+        yield "secrets", secret
+    if document.cache:
+        yield "cache", "remove it: each attempt starts from a fresh workspace for now"
+    if document.services:
+        yield "services", "remove it, and start what the steps need in a step"
+    if isinstance(document.network, NetworkAllowDocument):
+        yield "network.allow", "write `network: none` or `network: open`"
+    yield from _unbuilt_sources(document.workspace)
+
+
+def _unbuilt_sources(workspace: WorkspaceDocument) -> Iterator[tuple[str, str]]:
+    git = workspace.git
+    if git is not None and git.sparse:
+        yield "workspace.git.sparse", "remove it: the whole tree is checked out"
+    if git is not None and git.submodules:
+        yield "workspace.git.submodules", "remove it, and fetch them in a step with `network: open`"
+    if git is not None and git.lfs:
+        yield "workspace.git.lfs", "remove it, and fetch the files in a step with `network: open`"
+    for path, content in workspace.files.items():
+        if isinstance(content, FileContentDocument) and content.url is not None:
+            cure = "fetch it in a step with `network: open`, or send it as base64"
+            yield f"workspace.files.{path[:200]}.url", cure
+
+
+def check_bounds(document: JobDocument) -> None:
+    """Raises InvalidDocument."""
+    problems = [
+        *_step_problems(document),
+        *_file_problems(document),
+        *_git_problems(document),
+    ]
+    if problems:
+        raise InvalidDocument(problems)
+
+
+def _step_problems(document: JobDocument) -> Iterator[Invalid]:
+    if document.dir is not None:
+        yield from _directory_problems(document.dir, "dir")
+    for index, step in enumerate(document.steps):
+        field = f"steps.{index}"
+        yield from _command_problems(step, field)
+        size = sum(len(k.encode()) + len(v.encode()) + 2 for k, v in {**document.env, **step.env}.items())
+        if size > ENV_BYTES_MAX:
+            yield Invalid(
+                f"{field}.env: with the job's env it is {size} bytes, more than {ENV_BYTES_MAX}",
+                field=f"{field}.env",
+                cure="put large values into workspace.files",
+            )
+        if step.dir is not None:
+            yield from _directory_problems(step.dir, f"{field}.dir")
+
+
+def _command_problems(step: StepDocument, field: str) -> Iterator[Invalid]:
+    word = "run" if step.run is not None else "command"
+    sizes = [len(part.encode()) for part in (step.command or [step.run or ""])]
+    if max(sizes) > ARGUMENT_BYTES_MAX or sum(sizes) > COMMAND_BYTES_MAX:
+        yield Invalid(
+            f"{field}.{word}: {sum(sizes)} bytes are more than a kernel takes in one command",
+            field=f"{field}.{word}",
+            cure="put the script into workspace.files and run it from there",
+        )
+    if step.command is not None and not step.command[0]:
+        yield Invalid(f"{field}.command.0: it is empty", field=f"{field}.command.0", cure="name a program")
+    if step.command is not None and step.shell != "sh":
+        yield Invalid(
+            f"{field}.shell: a command has no shell", field=f"{field}.shell", cure="remove it, or write run"
+        )
+
+
+def _directory_problems(path: str, field: str) -> Iterator[Invalid]:
+    if ".." in path.split("/"):
+        yield Invalid(
+            f"{field}: {path[:200]!r} leaves the workspace",
+            field=field,
+            cure="write a path relative to the workspace, without '..'",
+        )
+
+
+def _file_problems(document: JobDocument) -> Iterator[Invalid]:
+    seen: set[str] = set()
+    for path, content in document.workspace.files.items():
+        field = f"workspace.files.{path[:200]}"
+        plain = posixpath.normpath(path)
+        if plain == "." or path.endswith("/"):
+            yield Invalid(f"{field}: {path[:200]!r} is a folder", field=field, cure="name a file")
+        if plain in seen:
+            yield Invalid(f"{field}: the file stands there twice", field=field, cure="keep one of the two")
+        seen.add(plain)
+        if isinstance(content, FileContentDocument) and content.base64 is not None:
+            yield from _base64_problems(content.base64, f"{field}.base64")
+    for plain in seen:
+        above = posixpath.dirname(plain)
+        while above:
+            if above in seen:
+                field = f"workspace.files.{plain[:200]}"
+                message = f"{field}: {above[:200]!r} is a file, so nothing can lie beneath it"
+                yield Invalid(message, field=field, cure="rename one of the two")
+                break
+            above = posixpath.dirname(above)
+
+
+def _base64_problems(text: str, field: str) -> Iterator[Invalid]:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        yield Invalid(f"{field}: it is no base64", field=field, cure="write it as `base64 -w0 FILE` does")
+
+
+def _git_problems(document: JobDocument) -> Iterator[Invalid]:
+    """git reads a leading dash as an option, and `ext::…` runs a program."""
+    git = document.workspace.git
+    if git is None:
+        return
+    if git.url.startswith("-") or "::" in git.url.split("/")[0]:
+        field = "workspace.git.url"
+        yield Invalid(
+            f"{field}: {git.url[:200]!r} is no address", field=field, cure="write an https:// or ssh address"
+        )
+    if git.ref is not None and git.ref.startswith("-"):
+        field = "workspace.git.ref"
+        yield Invalid(
+            f"{field}: {git.ref[:200]!r} is no ref", field=field, cure="name a branch, tag or commit"
+        )

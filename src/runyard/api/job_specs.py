@@ -1,0 +1,157 @@
+"""The job document and the job's spec, in both directions. `spec_of(validated(document_of(spec)))` is `spec` again."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from runyard.model.job import (
+    FileSource,
+    GitSource,
+    JobSpec,
+    Limits,
+    Retry,
+    Step,
+    StepCondition,
+    Workspace,
+)
+from runyard.model.requirements import Isolation, Requirements
+from runyard.wire.job_document import (
+    FileContentDocument,
+    JobDocument,
+    RequirementsDocument,
+    StepDocument,
+    WorkspaceDocument,
+)
+
+SHELLS = {"sh": ("/bin/sh", "-e", "-c"), "bash": ("/bin/bash", "-e", "-c")}
+
+
+def spec_of(document: JobDocument) -> JobSpec:
+    network = document.network if isinstance(document.network, str) else "none"
+    return JobSpec(
+        steps=tuple(_step_of(step, number) for number, step in enumerate(document.steps, start=1)),
+        name=document.name,
+        queue=document.queue,
+        tenant=document.tenant,
+        priority=document.priority,
+        labels=document.labels,
+        env=document.env,
+        dir=document.dir,
+        workspace=_workspace_of(document.workspace),
+        requirements=_requirements_of(document.requirements, network),
+        limits=Limits(
+            queue_s=document.limits.queue, start_s=document.limits.start, run_s=document.limits.run
+        ),
+        retry=Retry(infrastructure=document.retry.infrastructure, failure=document.retry.failure),
+        artifacts=tuple(document.artifacts),
+        outputs=document.outputs,
+    )
+
+
+def _step_of(step: StepDocument, number: int) -> Step:
+    command = tuple(step.command or ())
+    if step.run is not None:
+        command = (*SHELLS[step.shell], step.run)
+    return Step(
+        name=step.name or f"step-{number}",
+        command=command,
+        dir=step.dir,
+        env=step.env,
+        timeout_s=step.timeout,
+        condition=StepCondition(step.condition),
+    )
+
+
+def _workspace_of(workspace: WorkspaceDocument) -> Workspace:
+    git = workspace.git
+    files = (FileSource(path=path, content_base64=_base64_of(text)) for path, text in workspace.files.items())
+    return Workspace(
+        git=GitSource(url=git.url, ref=git.ref, depth=git.depth, fetch_tags=git.fetch_tags) if git else None,
+        files=tuple(files),
+    )
+
+
+def _base64_of(content: str | FileContentDocument) -> str:
+    if isinstance(content, str):
+        return base64.b64encode(content.encode()).decode()
+    return content.base64 or ""
+
+
+def _requirements_of(needs: RequirementsDocument, network: str) -> Requirements:
+    return Requirements(
+        isolation=Isolation.parse(needs.isolation),
+        cpu_millis=needs.cpu,
+        memory_bytes=needs.memory,
+        disk_bytes=needs.disk,
+        arch=needs.arch,
+        os=needs.os,
+        labels=needs.labels,
+        network=network,
+    )
+
+
+def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
+    """The document with every default filled in; submitted again under another id, it makes the same job."""
+    needs = spec.requirements
+    return {
+        "id": job_id,
+        "name": spec.name,
+        "queue": spec.queue,
+        "tenant": spec.tenant,
+        "priority": spec.priority,
+        "labels": dict(spec.labels),
+        "env": dict(spec.env),
+        "dir": spec.dir,
+        "steps": [_step_document(step) for step in spec.steps],
+        "workspace": _workspace_document(spec.workspace),
+        "requirements": {
+            "isolation": needs.isolation.word,
+            "cpu": needs.cpu_millis / 1000,
+            "memory": needs.memory_bytes,
+            "disk": needs.disk_bytes,
+            "arch": needs.arch,
+            "os": needs.os,
+            "labels": dict(needs.labels),
+        },
+        "limits": {"queue": spec.limits.queue_s, "start": spec.limits.start_s, "run": spec.limits.run_s},
+        "retry": {"infrastructure": spec.retry.infrastructure, "failure": spec.retry.failure},
+        "network": needs.network,
+        "artifacts": list(spec.artifacts),
+        "outputs": dict(spec.outputs),
+    }
+
+
+def _step_document(step: Step) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": step.name}
+    shell = next((name for name, argv in SHELLS.items() if step.command[:-1] == argv), None)
+    if shell is None:
+        document["command"] = list(step.command)
+    else:
+        document |= {"run": step.command[-1], "shell": shell}
+    return document | {
+        "dir": step.dir,
+        "env": dict(step.env),
+        "timeout": step.timeout_s,
+        "if": step.condition.value,
+    }
+
+
+def _workspace_document(workspace: Workspace) -> dict[str, Any]:
+    git = workspace.git
+    return {
+        "git": {"url": git.url, "ref": git.ref, "depth": git.depth, "fetch_tags": git.fetch_tags}
+        if git
+        else None,
+        "files": {file.path: _content_document(file) for file in workspace.files},
+    }
+
+
+def _content_document(file: FileSource) -> str | dict[str, str]:
+    """Text where it is text, else base64."""
+    content = base64.b64decode(file.content_base64)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        return {"base64": file.content_base64}
+    return {"base64": file.content_base64} if "\0" in text or len(text) > 128 * 1024 else text

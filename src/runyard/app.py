@@ -1,0 +1,356 @@
+"""The composition root: settings in, a running service out. The only file that knows every room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from runyard.api.application import ApiServices, create_application
+from runyard.api.secret import hash_secret, new_secret
+from runyard.artifacts.files import FileArtifactStore
+from runyard.clock import SystemClock
+from runyard.config import PoolSection, Settings
+from runyard.dispatch.context import AttemptContext
+from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
+from runyard.dispatch.retention import Keep, Retention
+from runyard.dispatch.service import Dispatcher
+from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.timekeeper import Timekeeper
+from runyard.ledger.opening import create_ledger
+from runyard.ledger.port import Claimed, Ledger
+from runyard.logs.files import FileLogStore
+from runyard.logs.layout import attempt_directory
+from runyard.metrics import render_metrics
+from runyard.model.errors import ConfigError
+from runyard.model.pool import Fence, PoolSettings
+from runyard.model.queue import QueueSettings, TenantSettings
+from runyard.model.token import Scope, Token
+from runyard.providers.port import Provider, ProviderConfig
+
+STOP_GRACE_S = 5
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Where everything of one installation lies beneath its data folder."""
+
+    data: Path
+
+    @property
+    def address(self) -> Path:
+        return self.data / "address"
+
+    @property
+    def admin_token(self) -> Path:
+        return self.data / "admin.token"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.data / "artifacts"
+
+    def pool(self, name: str) -> Path:
+        return self.data / "pools" / name
+
+
+class Service:
+    """One control-plane process. `run` returns when it was told to stop; running attempts go on."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._folders = Folders(settings.data)
+        self._clock = SystemClock()
+        self._stop = asyncio.Event()
+        self._drain = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def drain(self) -> None:
+        """Takes nothing new, waits for what runs, then stops."""
+        self._drain.set()
+
+    async def run(self) -> None:
+        """Raises ConfigError, LedgerUnavailable and their kin before anything was started."""
+        prepare_data_folder(self._folders.data)
+        async with contextlib.AsyncExitStack() as stack:
+            ledger = create_ledger(self._settings.ledger_url, clock=self._clock)
+            await ledger.open()
+            stack.push_async_callback(ledger.close)
+            await self._configure(ledger)
+            logs = FileLogStore(self._folders.logs)
+            artifacts = FileArtifactStore(self._folders.artifacts)
+            pools = await self._start_pools(ledger, stack)
+            keep = retention_of(self._settings)
+            dispatcher = Dispatcher(
+                pools,
+                timekeeper=Timekeeper(ledger=ledger, clock=self._clock),
+                retention=Retention(keep, ledger=ledger, logs=logs, artifacts=artifacts),
+            )
+            services = ApiServices(
+                ledger=ledger,
+                logs=logs,
+                artifacts=artifacts,
+                clock=self._clock,
+                render_metrics=lambda: render_metrics(ledger),
+                is_ready=lambda: None,
+            )
+            server = stack.enter_context(self._listen(services))
+            dispatcher.start()
+            stack.push_async_callback(dispatcher.stop)
+            await self._serve(server, dispatcher)
+
+    async def _configure(self, ledger: Ledger) -> None:
+        """Brings the ledger to what the config says, and makes the first credential."""
+        for name, queue in self._settings.queues.items():
+            await ledger.put_queue(
+                QueueSettings(name=name, is_configured=True, **queue.model_dump(exclude={"name"}))
+            )
+        for name, tenant in self._settings.tenants.items():
+            await ledger.put_tenant(TenantSettings(name=name, is_configured=True, **tenant.model_dump()))
+        await ensure_admin_token(ledger, self._folders.admin_token)
+
+    async def _start_pools(self, ledger: Ledger, stack: contextlib.AsyncExitStack) -> list[PoolDispatcher]:
+        installation = installation_id(self._folders.data)
+        sections = self._settings.pools or {"local": PoolSection(provider="local")}
+        dispatchers = []
+        for name, section in sections.items():
+            provider = create_provider(name, section, installation, self._folders.pool(name))
+            await provider.start()
+            stack.push_async_callback(provider.close)
+            settings = pool_settings(name, section, provider)
+            await ledger.put_pool(settings)
+            sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)
+            dispatchers.append(
+                PoolDispatcher(
+                    settings,
+                    ledger=ledger,
+                    provider=provider,
+                    owner=installation,
+                    clock=self._clock,
+                    context_of=self._context_of(ledger),
+                    operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
+                    sweep=sweep,
+                )
+            )
+        return dispatchers
+
+    def _context_of(self, ledger: Ledger) -> ContextOf:
+        def context_of(claimed: Claimed, fence: Fence) -> AttemptContext:
+            key = claimed.attempt.key
+            return AttemptContext(
+                ledger=ledger,
+                fence=fence,
+                key=key,
+                log_directory=attempt_directory(self._folders.logs, key.uid, key.number),
+                log_bytes_max=self._settings.logs.attempt_bytes_max,
+                artifact_directory=attempt_directory(self._folders.artifacts, key.uid, key.number),
+            )
+
+        return context_of
+
+    @contextlib.contextmanager
+    def _listen(self, services: ApiServices) -> Iterator[tuple[_Server, socket.socket]]:
+        host, port = self._settings.server.host, self._settings.server.port
+        sock = bind(host, port)
+        config = uvicorn.Config(
+            create_application(services),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_graceful_shutdown=STOP_GRACE_S,
+        )
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{sock.getsockname()[1]}"
+        try:
+            yield _Server(config), sock
+        finally:
+            sock.close()
+            self._folders.address.unlink(missing_ok=True)
+            log.info("service_stopped", address=address)
+
+    async def _serve(self, server: tuple[_Server, socket.socket], dispatcher: Dispatcher) -> None:
+        http, sock = server
+        address = f"http://{_shown(sock)}"
+        serving = asyncio.create_task(http.serve(sockets=[sock]))
+        write_private(self._folders.address, address + "\n", mode=0o644)
+        log.info("service_started", address=address, data=str(self._folders.data))
+        stopping = asyncio.create_task(self._stop.wait())
+        draining = asyncio.create_task(self._drained(dispatcher))
+        await asyncio.wait({serving, stopping, draining}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        draining.cancel()
+        http.should_exit = True
+        await serving
+
+    async def _drained(self, dispatcher: Dispatcher) -> None:
+        await self._drain.wait()
+        log.info("service_draining")
+        await dispatcher.drain()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: stopping is the service's to decide."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _shown(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def handle_signals(service: Service, loop: asyncio.AbstractEventLoop) -> None:
+    """TERM and INT stop the service and leave jobs running; USR1 drains it."""
+    loop.add_signal_handler(signal.SIGTERM, service.stop)
+    loop.add_signal_handler(signal.SIGINT, service.stop)
+    loop.add_signal_handler(signal.SIGUSR1, service.drain)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises ConfigError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            field="server.listen",
+            cure="stop what listens there, or choose another port with --port",
+        ) from None
+    sock.listen(1024)
+    return sock
+
+
+def prepare_data_folder(data: Path) -> None:
+    """Makes it, for this user only. Raises ConfigError where it cannot be written."""
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o711)
+        probe = data / f".writable-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write the data folder {data}: {error.strerror}",
+            field="data",
+            cure="make it writable for this user, free some space, or choose another with --data",
+        ) from None
+
+
+def write_private(path: Path, text: str, *, mode: int = 0o600) -> None:
+    """Replaces the file whole; no reader sees half of it, and no one but its user with the default mode."""
+    temporary = path.with_name(f".{path.name}.new")
+    with contextlib.suppress(FileNotFoundError):
+        temporary.unlink()
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def installation_id(data: Path) -> str:
+    """A random name of this installation, made at its first start: the owner of its pools, the tag of its resources."""
+    file = data / "installation"
+    if not file.exists():
+        write_private(file, secrets.token_hex(8) + "\n")
+    return file.read_text().strip()
+
+
+async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
+    """At the first start makes the admin token and leaves it in `file`, readable by this user only.
+
+    The file comes first: a crash between the two is mended by the next start, which finds it. An admin who revoked it
+    later finds it gone for good, as long as any admin token is left.
+    """
+    if any(token.scope is Scope.ADMIN for token in await ledger.list_tokens()):
+        return
+    secret = kept_secret(file)
+    await ledger.put_token(
+        Token(
+            id="admin",
+            name="made at the first start",
+            secret_hash=hash_secret(secret),
+            scope=Scope.ADMIN,
+            tenants=None,
+            created_at=await ledger.now(),
+        )
+    )
+
+
+def kept_secret(file: Path) -> str:
+    """The secret in `file`, made now if there is none."""
+    if not file.exists():
+        write_private(file, new_secret() + "\n")
+    return file.read_text().strip()
+
+
+def create_provider(name: str, section: PoolSection, installation: str, folder: Path) -> Provider:
+    """The provider that the pool names, from its entry point. Raises ConfigError for an unknown one."""
+    known = {entry.name: entry for entry in entry_points(group="runyard.providers")}
+    if section.provider not in known:
+        raise ConfigError(
+            f"pools.{name}.provider: no provider is named {section.provider!r}",
+            field=f"pools.{name}.provider",
+            cure=f"choose one of: {', '.join(sorted(known))}",
+        )
+    create = known[section.provider].load()
+    config = ProviderConfig(
+        pool=name,
+        installation=installation,
+        data_directory=folder,
+        slots=section.slots,
+        options=section.options,
+    )
+    provider: Provider = create(config)
+    return provider
+
+
+def pool_settings(name: str, section: PoolSection, provider: Provider) -> PoolSettings:
+    capabilities, shape = provider.capabilities, provider.shape
+    return PoolSettings(
+        name=name,
+        provider=section.provider,
+        slots=shape.slots,
+        budget=shape.budget,
+        isolation=capabilities.isolation,
+        queues=tuple(section.queues),
+        labels=capabilities.labels,
+        host=socket.gethostname() if capabilities.is_host_bound else None,
+        description=capabilities.description,
+    )
+
+
+def retention_of(settings: Settings) -> Keep:
+    keep = settings.retention
+    return Keep(
+        jobs_s=keep.jobs,
+        logs_s=keep.logs,
+        artifacts_s=keep.artifacts,
+        logs_bytes_max=keep.logs_bytes_max,
+        artifacts_bytes_max=keep.artifacts_bytes_max,
+    )

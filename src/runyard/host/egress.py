@@ -1,0 +1,148 @@
+"""Network `open` for one program: slirp4netns on the sandbox's own network namespace.
+
+The host's loopback is out of reach (--disable-host-loopback), and so are link-local addresses (cloud metadata), the
+host's own addresses and, unless the pool allows them, private ranges: routes in the namespace say so, and the job
+has no right to change them. slirp4netns dies with the shim, and is ended after the program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import re
+import select
+import signal
+import socket
+import struct
+from collections.abc import Iterable
+
+from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
+
+RESOLVER = "10.0.2.3"
+LINK_LOCAL = ("169.254.0.0/16",)
+PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15")
+READY_S = 10.0
+_RTM_NEWROUTE, _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE = 24, 0x1, 0x4, 0x400
+_RTN_UNREACHABLE, _RTA_DST, _TABLE_MAIN, _PROTOCOL_STATIC = 7, 1, 254, 4
+_LOCAL_ADDRESS = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
+
+
+class Egress:
+    """One slirp4netns. `attach` blocks until traffic flows; `release` lets the held command go."""
+
+    def __init__(self, slirp: str, *, allow_private: bool) -> None:
+        self._slirp = slirp
+        self._allow_private = allow_private
+        self._pid = 0
+
+    def attach(self, init_pid: int) -> None:
+        """Raises OSError saying what failed; the command must then not be let go."""
+        blocked = [*LINK_LOCAL, *([] if self._allow_private else PRIVATE), *host_addresses()]
+        ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._pid = self._start(init_pid, ready_write)
+            os.close(ready_write)
+            ready_write = -1
+            self._await_ready(ready_read)
+        finally:
+            os.close(ready_read)
+            if ready_write >= 0:
+                os.close(ready_write)
+        add_unreachable(init_pid, blocked)
+
+    def close(self) -> None:
+        if self._pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = 0
+
+    def _start(self, init_pid: int, ready_fd: int) -> int:
+        arguments = [self._slirp, "--configure", "--mtu=65520", "--disable-host-loopback"]
+        arguments += ["--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready_fd}", str(init_pid), "tap0"]
+        pid = os.fork()
+        if pid == 0:
+            try:
+                null = os.open("/dev/null", os.O_RDWR)
+                for fd in (0, 1, 2):
+                    os.dup2(null, fd)
+                os.set_inheritable(ready_fd, True)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                die_with_parent(signal.SIGKILL)
+                os.execve(self._slirp, arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+            finally:
+                os._exit(127)
+        return pid
+
+    def _await_ready(self, ready_fd: int) -> None:
+        waiting = select.poll()
+        waiting.register(ready_fd, select.POLLIN)
+        ends_at = boottime() + READY_S
+        while boottime() < ends_at:
+            if waiting.poll(max(1.0, (ends_at - boottime()) * 1000)):
+                if os.read(ready_fd, 1):
+                    return
+                break
+        raise OSError(f"{self._slirp} did not bring the network up")
+
+
+def host_addresses() -> list[str]:
+    """This host's own IPv4 addresses, but for loopback."""
+    with open("/proc/net/fib_trie") as file:
+        found = set(_LOCAL_ADDRESS.findall(file.read()))
+    return sorted(f"{address}/32" for address in found if not address.startswith("127."))
+
+
+def add_unreachable(pid: int, networks: Iterable[str]) -> None:
+    """Adds a route `unreachable` for each network in the network namespace of `pid`. A child enters, we stay."""
+    error_read, error_write = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        try:
+            _enter_and_add(pid, networks)
+        except OSError as error:
+            os.write(error_write, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(error_write)
+    with os.fdopen(error_read, "rb") as errors:
+        words = errors.read()
+    os.waitpid(child, 0)
+    if words:
+        raise OSError(f"the sandbox's routes could not be set: {words.decode(errors='replace')}")
+
+
+def _enter_and_add(pid: int, networks: Iterable[str]) -> None:
+    user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
+    net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
+    if os.geteuid() != 0:
+        setns(user, CLONE_NEWUSER)
+    setns(net, CLONE_NEWNET)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
+        for number, network in enumerate(networks):
+            netlink.send(_new_route(ipaddress.IPv4Network(network), number))
+            error = struct.unpack_from("=i", netlink.recv(4096), 16)[0]
+            if error:
+                raise OSError(-error, os.strerror(-error), network)
+
+
+def _new_route(network: ipaddress.IPv4Network, sequence: int) -> bytes:
+    """rtnetlink(7): nlmsghdr, rtmsg, one attribute RTA_DST."""
+    route = struct.pack(
+        "=BBBBBBBBI",
+        socket.AF_INET,
+        network.prefixlen,
+        0,
+        0,
+        _TABLE_MAIN,
+        _PROTOCOL_STATIC,
+        0,
+        _RTN_UNREACHABLE,
+        0,
+    )
+    destination = struct.pack("=HH", 8, _RTA_DST) + network.network_address.packed
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE
+    length = 16 + len(route) + len(destination)
+    return struct.pack("=IHHII", length, _RTM_NEWROUTE, flags, sequence, 0) + route + destination

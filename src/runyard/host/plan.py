@@ -1,0 +1,124 @@
+"""The plan of an attempt: everything the shim needs, resolved, as the one document in the attempt's directory.
+
+Written once by the service and never changed; the shim reads nothing else of Runyard's, so that a step goes on the
+same way whatever becomes of the service or its configuration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from runyard.host.cgroups import CgroupTree, Limits
+
+CONTAINER, NONE = "container", "none"
+NETWORK_NONE, NETWORK_OPEN = "none", "open"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStep:
+    """One step: the whole environment, `directory` as the step sees it, `condition` success | failure | always."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "/workspace"
+    timeout_s: float | None = None
+    condition: str = "success"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    path: str
+    content_base64: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanGit:
+    """A clone. `protocols` are git's names; `file_roots` are folders whose repositories may be read by `file`."""
+
+    url: str
+    ref: str | None = None
+    depth: int | None = None
+    fetch_tags: bool = False
+    protocols: tuple[str, ...] = ("https", "ssh")
+    allow_private_addresses: bool = False
+    file_roots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTree:
+    """What an unstaged sandbox sees of the host: read-only binds (source, target) and links (text, path)."""
+
+    binds: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """`user_id` None: the attempt runs as the service's own user. `root_directory` None: the host's allow-list.
+    `start_limit_s` counts from `created_boottime` (CLOCK_BOOTTIME of the boot `boot_id`)."""
+
+    name: str
+    boot_id: str
+    created_at: float
+    created_boottime: float
+    steps: tuple[PlanStep, ...]
+    log_directory: str
+    artifact_directory: str
+    log_bytes_max: int = 64 << 20
+    isolation: str = CONTAINER
+    user_id: int | None = None
+    bwrap: str = "bwrap"
+    root_directory: str | None = None
+    host_tree: HostTree = field(default_factory=HostTree)
+    network: str = NETWORK_NONE
+    slirp: str = "slirp4netns"
+    resolv_conf: str = ""
+    allow_private_addresses: bool = False
+    cgroups: CgroupTree = field(default_factory=CgroupTree)
+    limits: Limits = field(default_factory=Limits)
+    start_limit_s: float = 600.0
+    run_limit_s: float = 3600.0
+    kill_grace_s: float = 10.0
+    files: tuple[PlanFile, ...] = ()
+    git: PlanGit | None = None
+    artifacts: tuple[str, ...] = ()
+    artifact_bytes_max: int = 10 << 30
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        document: dict[str, Any] = json.loads(text)
+        git = document.pop("git")
+        tree = document.pop("host_tree")
+        return cls(
+            steps=tuple(_step(step) for step in document.pop("steps")),
+            files=tuple(PlanFile(**file) for file in document.pop("files")),
+            git=None if git is None else _git(git),
+            host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
+            cgroups=CgroupTree(**document.pop("cgroups")),
+            limits=Limits(**document.pop("limits")),
+            artifacts=tuple(document.pop("artifacts")),
+            **document,
+        )
+
+
+def _step(document: dict[str, Any]) -> PlanStep:
+    return PlanStep(command=tuple(document.pop("command")), **document)
+
+
+def _git(document: dict[str, Any]) -> PlanGit:
+    return PlanGit(
+        protocols=tuple(document.pop("protocols")), file_roots=tuple(document.pop("file_roots")), **document
+    )
+
+
+def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:
+    return tuple((first, second) for first, second in rows)

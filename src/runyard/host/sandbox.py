@@ -1,0 +1,106 @@
+"""From what a sandbox shall be to bubblewrap's arguments: a pure function.
+
+The root is an allow-list. All options go through `--args`, a descriptor: the environment of a job is then in no
+process list, and never in the environment of bubblewrap itself, which runs outside (LD_PRELOAD would be obeyed).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+INNER_ID = 1000
+USER_NAME = "runyard"
+HOSTNAME = "runyard"
+WORKSPACE, TMP, HOME, OUTPUTS = "/workspace", "/tmp", "/tmp/home", "/outputs"
+MOUNT_POINTS = ("/proc", "/dev", WORKSPACE, TMP, OUTPUTS)
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostRoot:
+    """A fresh tmpfs with read-only binds (source, target) and links (text, path)."""
+
+    binds: tuple[tuple[str, str], ...]
+    links: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectoryRoot:
+    """A folder as the root. Its mount points must have been prepared (mount_points.py) before every start."""
+
+    path: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sandbox:
+    """`device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
+    on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories."""
+
+    root: HostRoot | DirectoryRoot
+    workspace: str
+    tmp: str
+    outputs: str
+    directory: str = WORKSPACE
+    env: Mapping[str, str] = field(default_factory=dict)
+    device_directory: str | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    folders: tuple[tuple[str, str], ...] = ()
+    shm_bytes: int | None = None
+    has_host_network: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descriptors:
+    """Inherited descriptors by number; None is not used."""
+
+    seccomp: int | None = None
+    status: int | None = None
+    block: int | None = None
+
+
+def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
+    """bubblewrap's options, in order; the command is not among them."""
+    arguments = ["--unshare-user", "--uid", str(INNER_ID), "--gid", str(INNER_ID)]
+    arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    if not sandbox.has_host_network:
+        arguments.append("--unshare-net")
+    arguments += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", HOSTNAME]
+    arguments += _root(sandbox.root)
+    arguments += _devices(sandbox)
+    arguments += ["--proc", "/proc", "--bind", sandbox.tmp, TMP]
+    arguments += ["--bind", sandbox.workspace, WORKSPACE, "--bind", sandbox.outputs, OUTPUTS]
+    for source, target in (*sandbox.files, *sandbox.folders):
+        arguments += ["--ro-bind", source, target]
+    if isinstance(sandbox.root, HostRoot):
+        arguments += ["--remount-ro", "/"]
+    arguments += ["--chdir", sandbox.directory, "--clearenv"]
+    for name, value in sandbox.env.items():
+        arguments += ["--setenv", name, value]
+    for option, number in (
+        ("--seccomp", descriptors.seccomp),
+        ("--json-status-fd", descriptors.status),
+        ("--block-fd", descriptors.block),
+    ):
+        if number is not None:
+            arguments += [option, str(number)]
+    return arguments
+
+
+def _root(root: HostRoot | DirectoryRoot) -> list[str]:
+    if isinstance(root, DirectoryRoot):
+        return ["--ro-bind" if root.read_only else "--bind", root.path, "/"]
+    arguments: list[str] = []
+    for source, target in root.binds:
+        arguments += ["--ro-bind", source, target]
+    for text, path in root.links:
+        arguments += ["--symlink", text, path]
+    return arguments
+
+
+def _devices(sandbox: Sandbox) -> list[str]:
+    size = [] if sandbox.shm_bytes is None else ["--size", str(sandbox.shm_bytes)]
+    if sandbox.device_directory is None:
+        return ["--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
+    return ["--dev-bind", sandbox.device_directory, "/dev", *size, "--tmpfs", "/dev/shm"]

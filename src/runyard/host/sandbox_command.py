@@ -1,0 +1,170 @@
+"""The command that starts a program of an attempt: sandboxed, or bare where the operator and the job allow it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from runyard.host import attempt_directory as folders
+from runyard.host.attempt_directory import AttemptDirectory
+from runyard.host.cgroups import AttemptCgroup
+from runyard.host.mount_points import prepare
+from runyard.host.plan import NETWORK_OPEN, Plan, PlanStep
+from runyard.host.process import OPEN_FILES_MAX, Identity
+from runyard.host.sandbox import (
+    HOME,
+    MOUNT_POINTS,
+    OUTPUTS,
+    TMP,
+    WORKSPACE,
+    Descriptors,
+    DirectoryRoot,
+    HostRoot,
+    Sandbox,
+    options,
+)
+from runyard.host.stage import Stage
+from runyard.host.step import Command
+
+SHM_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where an attempt's programs run: its plan and directory, its groups, the stage if there is one, the filter."""
+
+    plan: Plan
+    directory: AttemptDirectory
+    cgroup: AttemptCgroup | None
+    stage: Stage | None
+    seccomp_filter: bytes | None
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(
+            user_id=self.plan.user_id,
+            join=None if self.cgroup is None else self.cgroup.join,
+            rlimits=_rlimits(self.plan, has_cgroup=self.cgroup is not None),
+        )
+
+    def source(self, folder: str) -> str:
+        return f"{self.stage.path}/{folder}" if self.stage else self.directory.file(folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What a program's sandbox has beyond a step's: files and folders to read, the host's network."""
+
+    files: tuple[tuple[str, str], ...] = ()
+    folders: tuple[tuple[str, str], ...] = ()
+    has_host_network: bool = False
+    extra_env: Mapping[str, str] = field(default_factory=dict)
+
+
+def step_command(place: Place, step: PlanStep) -> Command:
+    """Raises HostileRoot where the root was prepared to lead a mount elsewhere."""
+    if place.plan.isolation == "none":
+        return _bare(place, step)
+    block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
+    extras = Extras()
+    if block_read >= 0:
+        extras = Extras(files=((place.plan.resolv_conf, "/etc/resolv.conf"),))
+    return sandboxed(place, step, extras=extras, block=(block_read, block_write))
+
+
+def sandboxed(
+    place: Place, step: PlanStep, *, extras: Extras | None = None, block: tuple[int, int] = (-1, -1)
+) -> Command:
+    """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
+    extras = extras or Extras()
+    sandbox = _sandbox(place, step, extras)
+    status_read, status_write = os.pipe2(os.O_CLOEXEC)
+    inherit = [status_write]
+    seccomp = None
+    if place.seccomp_filter is not None:
+        seccomp = _memory_file("seccomp", place.seccomp_filter)
+        inherit.append(seccomp)
+    if block[0] >= 0:
+        inherit.append(block[0])
+    descriptors = Descriptors(seccomp=seccomp, status=status_write, block=block[0] if block[0] >= 0 else None)
+    arguments = b"\0".join(os.fsencode(option) for option in options(sandbox, descriptors)) + b"\0"
+    arguments_fd = _memory_file("arguments", arguments)
+    return Command(
+        argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *step.command],
+        env={},
+        identity=place.identity,
+        inherit=[arguments_fd, *inherit],
+        status_read=status_read,
+        block_write=block[1],
+    )
+
+
+def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
+    plan, stage = place.plan, place.stage
+    return Sandbox(
+        root=_prepared_root(place, extras.files),
+        workspace=place.source(folders.WORKSPACE),
+        tmp=place.source(folders.TMP),
+        outputs=place.source(folders.OUTPUTS),
+        directory=step.directory,
+        env={**step.env, **extras.extra_env},
+        device_directory=stage.devices if stage else None,
+        files=extras.files,
+        folders=extras.folders,
+        shm_bytes=min(SHM_BYTES, plan.limits.memory_bytes or SHM_BYTES),
+        has_host_network=extras.has_host_network,
+    )
+
+
+def _prepared_root(place: Place, files: Sequence[tuple[str, str]]) -> HostRoot | DirectoryRoot:
+    """A foreign root is looked over again before every start: an earlier step may have changed it."""
+    plan, stage = place.plan, place.stage
+    if plan.root_directory is not None:
+        root = stage.image if stage else plan.root_directory
+        prepare(root, directories=MOUNT_POINTS, files=[target for _, target in files])
+        return DirectoryRoot(path=root, read_only=stage is None)
+    if stage is not None:
+        return DirectoryRoot(path=stage.root)
+    return HostRoot(binds=plan.host_tree.binds, links=plan.host_tree.links)
+
+
+def _bare(place: Place, step: PlanStep) -> Command:
+    """No sandbox: the real folders stand for those that a step knows by name."""
+    real = {
+        HOME: place.source(folders.TMP) + "/home",
+        TMP: place.source(folders.TMP),
+        WORKSPACE: place.source(folders.WORKSPACE),
+        OUTPUTS: place.source(folders.OUTPUTS),
+    }
+    env = {name: real.get(value, value) for name, value in step.env.items()}
+    directory = step.directory
+    if directory == WORKSPACE or directory.startswith(WORKSPACE + "/"):
+        directory = real[WORKSPACE] + directory[len(WORKSPACE) :]
+    return Command(
+        argv=step.command,
+        env=env,
+        identity=place.identity,
+        directory=directory,
+        is_sandboxed=False,
+    )
+
+
+def _rlimits(plan: Plan, *, has_cgroup: bool) -> dict[int, int]:
+    limits = {resource.RLIMIT_CORE: 0}
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    limits[resource.RLIMIT_NOFILE] = OPEN_FILES_MAX if hard < 0 else min(OPEN_FILES_MAX, hard)
+    if not has_cgroup:
+        if plan.limits.memory_bytes is not None:
+            limits[resource.RLIMIT_DATA] = plan.limits.memory_bytes
+        if plan.limits.pids_max is not None:
+            limits[resource.RLIMIT_NPROC] = plan.limits.pids_max
+    return limits
+
+
+def _memory_file(name: str, content: bytes) -> int:
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    os.write(fd, content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd

@@ -1,0 +1,320 @@
+"""The shim: one process per attempt that carries it from its plan to its end, whatever becomes of the service.
+
+Single-threaded, standard library only. It holds the attempt's lock, makes its place, runs its steps one after the
+other, drains what they print, enforces every limit, collects what they leave, and writes the journal. A step's output
+must be pipes (a job could truncate a file that it holds, and /dev/stderr must open), so somebody who survives the
+service must drain them: this one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from runyard.host import attempt_directory as folders
+from runyard.host import collect, journal, verdict, workspace
+from runyard.host.attempt_directory import AttemptDirectory
+from runyard.host.cgroups import AttemptCgroup, Counters
+from runyard.host.egress import Egress
+from runyard.host.journal import JournalWriter
+from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
+from runyard.host.mount_points import HostileRoot
+from runyard.host.plan import PlanStep
+from runyard.host.pump import AttemptLog, LogDiskFull
+from runyard.host.sandbox_command import Place, step_command
+from runyard.host.stage import Stage, mount_overlay
+from runyard.host.step import (
+    CANCELED,
+    RUN_TIMEOUT,
+    START_TIMEOUT,
+    STEP_TIMEOUT,
+    Command,
+    Deadline,
+    Program,
+    ProgramEnd,
+    StopRequest,
+)
+from runyard.host.verdict import Verdict
+from runyard.logs.layout import SETUP, step_key
+
+_ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
+
+
+def run_attempt(path: str, *, stage: Stage | None, seccomp_filter: bytes | None) -> None:
+    """The whole life of a shim. Returns at once where another one holds the lock, or the attempt began before."""
+    directory = AttemptDirectory(Path(path))
+    set_process_name(f"shim:{directory.name[-10:]}")
+    wakeup_fd = _catch_term()
+    lock = directory.take_lock()
+    if lock is None or directory.records():
+        return
+    writer = JournalWriter(directory.file(folders.JOURNAL))
+    now = time.time()
+    writer.buffer(journal.STARTED, now, pid=os.getpid(), boot_id=boot_id())
+    writer.write(journal.PREPARING, now)
+    attempt: Attempt | None = None
+    try:
+        attempt = Attempt(directory, writer, stage=stage, seccomp_filter=seccomp_filter, wakeup_fd=wakeup_fd)
+        end = attempt.run()
+    except Exception as error:  # an attempt always gets an end, or it would be waited for
+        end = verdict.lost("internal", f"the shim failed: {type(error).__name__}: {error}")
+    if attempt is not None:
+        end |= attempt.close()
+    writer.write(journal.ENDED, time.time(), outcome=end)
+    if attempt is not None:
+        attempt.remove_cgroup()
+
+
+class Attempt:
+    """One attempt being run."""
+
+    def __init__(
+        self,
+        directory: AttemptDirectory,
+        writer: JournalWriter,
+        *,
+        stage: Stage | None,
+        seccomp_filter: bytes | None,
+        wakeup_fd: int,
+    ) -> None:
+        self._directory = directory
+        self._writer = writer
+        self._wakeup_fd = wakeup_fd
+        self.plan = plan = directory.read_plan()
+        self._cgroup = AttemptCgroup(plan.cgroups, plan.name) if plan.cgroups.version else None
+        self._place = Place(
+            plan=plan,
+            directory=directory,
+            cgroup=self._cgroup,
+            stage=stage if plan.user_id is not None else None,
+            seccomp_filter=seccomp_filter,
+        )
+        self._log = AttemptLog(plan.log_directory, plan.log_bytes_max)
+        self._counters = Counters()
+        self._first_started: float | None = None
+        self._last_ended: float | None = None
+        self._outputs: dict[str, str] = {}
+
+    def run(self) -> Verdict:
+        if self._stop_request() is not None:
+            return verdict.canceled(None)
+        try:
+            self._prepare()
+            end = self._fill_workspace()
+            if end is None:
+                end = self._run_steps()
+        except workspace.WorkspaceFailed as error:
+            end = verdict.failed("workspace", str(error))
+        except HostileRoot as error:
+            end = verdict.failed("image", str(error))
+        except LogDiskFull:
+            end = verdict.failed("disk", "the disk that holds the logs is full")
+        if self._first_started is not None:
+            self._collect()
+        return end
+
+    def close(self) -> dict[str, Any]:
+        """What else belongs to the end: usage, outputs. Nothing of the attempt is alive afterwards."""
+        counters = Counters()
+        if self._cgroup is not None:
+            self._cgroup.kill()
+            counters = self._cgroup.counters()
+        wall_s = 0.0
+        if self._first_started is not None and self._last_ended is not None:
+            wall_s = self._last_ended - self._first_started
+        return {
+            "usage": {
+                "wall_s": wall_s,
+                "cpu_s": counters.cpu_s,
+                "memory_bytes_peak": counters.memory_bytes_peak,
+            },
+            "was_seen": self._first_started is not None,
+            "outputs": self._outputs,
+        }
+
+    def remove_cgroup(self) -> None:
+        if self._cgroup is not None:
+            self._cgroup.remove()
+
+    # -- preparing ------------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        plan, place = self.plan, self._place
+        workspace.make_folders(place)
+        if self._cgroup is not None:
+            self._cgroup.create(plan.limits)
+        if place.stage is not None:
+            file = self._directory.file
+            place.stage.enter(file(folders.WORKSPACE), file(folders.TMP), file(folders.OUTPUTS))
+            if plan.root_directory is not None:
+                for name in (folders.UPPER, folders.WORK):
+                    os.makedirs(file(name), mode=0o755, exist_ok=True)
+                upper, work = file(folders.UPPER), file(folders.WORK)
+                mount_overlay(place.stage.image, lower=plan.root_directory, upper=upper, work=work)
+
+    def _fill_workspace(self) -> Verdict | None:
+        if self.plan.git is None and not self.plan.files:
+            return None
+        self._writer.write(journal.WORKSPACE, time.time())
+        end = workspace.fill(self._place, self._run_setup)
+        if end is None:
+            return None
+        return self._judge(PlanStep(name=SETUP, command=()), end)
+
+    def _run_setup(self, command: Command, key: str) -> tuple[ProgramEnd, str]:
+        stderr = self._log.open(key, "stderr")
+        program = self._program(command, key, stderr=stderr)
+        end = program.run([self._start_deadline()], kill_grace_s=0)
+        return end, stderr.last.decode(errors="replace")
+
+    # -- steps ----------------------------------------------------------------------------------------------------
+
+    def _run_steps(self) -> Verdict:
+        result: Verdict | None = None
+        for index, step in enumerate(self.plan.steps):
+            if step.condition == "success" and result is not None:
+                continue
+            if step.condition == "failure" and result is None:
+                continue
+            why, end = self._run_step(index, step)
+            result = end if result is None else result  # the first failure decides
+            if why in _ENDS_ALL:
+                break
+        return verdict.succeeded() if result is None else result
+
+    def _run_step(self, index: int, step: PlanStep) -> tuple[str | None, Verdict | None]:
+        if self._stop_request() is not None:
+            return CANCELED, verdict.canceled(step.name)
+        deadlines = self._deadlines(step)
+        over = min(deadlines, key=lambda deadline: deadline.at)
+        if over.at <= boottime():
+            end = ProgramEnd(why=over.why)
+        else:
+            end = self._execute(index, step, deadlines)
+        return end.why, self._judge(step, end)
+
+    def _execute(self, index: int, step: PlanStep, deadlines: list[Deadline]) -> ProgramEnd:
+        with contextlib.ExitStack() as network:
+            command = self._with_network(step_command(self._place, step), network)
+            program = self._program(command, step_key(index))
+            end = program.run(
+                deadlines,
+                kill_grace_s=self.plan.kill_grace_s,
+                started=lambda: self._note_step_started(index),
+            )
+        self._last_ended = boottime()
+        self._writer.buffer(
+            journal.STEP_ENDED,
+            time.time(),
+            index=index,
+            exit_code=end.exit_code,
+            signal=end.signal,
+            why=end.why or end.setup_error,
+        )
+        return end
+
+    def _note_step_started(self, index: int) -> None:
+        if self._first_started is None:
+            self._first_started = boottime()
+        self._writer.write(journal.STEP_STARTED, time.time(), index=index)
+
+    def _with_network(self, command: Command, stack: contextlib.ExitStack) -> Command:
+        """Holds the command back until its network is up."""
+        if command.block_write < 0:
+            return command
+        block = command.block_write
+        egress = Egress(self.plan.slirp, allow_private=self.plan.allow_private_addresses)
+        stack.callback(os.close, block)
+        stack.callback(egress.close)
+
+        def ready(init_pid: int) -> None:
+            egress.attach(init_pid)
+            os.write(block, b"x")
+
+        return dataclasses.replace(command, ready=ready)
+
+    def _deadlines(self, step: PlanStep) -> list[Deadline]:
+        now = boottime()
+        if self._first_started is None:
+            if self._start_deadline().at <= now:
+                return [self._start_deadline()]
+            deadlines = [Deadline(at=now + self.plan.run_limit_s, why=RUN_TIMEOUT)]
+        else:
+            deadlines = [Deadline(at=self._first_started + self.plan.run_limit_s, why=RUN_TIMEOUT)]
+        if step.timeout_s is not None:
+            deadlines.append(Deadline(at=now + step.timeout_s, why=STEP_TIMEOUT))
+        return deadlines
+
+    def _start_deadline(self) -> Deadline:
+        return Deadline(at=self.plan.created_boottime + self.plan.start_limit_s, why=START_TIMEOUT)
+
+    def _judge(self, step: PlanStep, end: ProgramEnd) -> Verdict | None:
+        before, after = self._counters, self._counters
+        if self._cgroup is not None:
+            after = self._counters = self._cgroup.counters()
+        limits = {
+            "memory_bytes": self.plan.limits.memory_bytes,
+            "pids_max": self.plan.limits.pids_max,
+            START_TIMEOUT: self.plan.start_limit_s,
+            RUN_TIMEOUT: self.plan.run_limit_s,
+            STEP_TIMEOUT: step.timeout_s,
+        }
+        name = step.command[0] if step.command else ""
+        return verdict.of_step(step.name, end, before=before, after=after, limits=limits, command=name)
+
+    def _program(self, command: Command, key: str, stderr: Any = None) -> Program:
+        return Program(
+            command,
+            stdout=self._log.open(key, "stdout"),
+            stderr=stderr or self._log.open(key, "stderr"),
+            cgroup=self._cgroup,
+            wakeup_fd=self._wakeup_fd,
+            stop_request=self._stop_request,
+        )
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def _collect(self) -> None:
+        plan, file = self.plan, self._directory.file
+        if plan.artifacts or plan.outputs:
+            self._writer.write(journal.COLLECTING, time.time())
+        try:
+            collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say)
+            self._outputs = collect.read_outputs(
+                plan, file(folders.WORKSPACE), file(folders.OUTPUTS), self._say
+            )
+        except (OSError, LogDiskFull) as error:
+            with contextlib.suppress(LogDiskFull):
+                self._say(f"artifacts: not all could be kept: {error}")
+
+    def _say(self, words: str) -> None:
+        """A word of Runyard's in the attempt's own log."""
+        stream = self._log.open(SETUP, "stderr")
+        stream.write(f"runyard: {words}\n".encode(errors="replace"))
+        stream.close()
+
+    def _stop_request(self) -> StopRequest | None:
+        grace_s = self._directory.stop_grace_s()
+        return None if grace_s is None else StopRequest(grace_s=grace_s)
+
+
+def _catch_term() -> int:
+    """TERM only wakes the poll; what is to be done stands in the attempt's directory."""
+    read_end, write_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    signal.signal(signal.SIGTERM, _only_wake)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    adopt_orphans()
+    return read_end
+
+
+def _only_wake(number: int, frame: FrameType | None) -> None:
+    pass

@@ -1,0 +1,328 @@
+"""One program of an attempt, from its start until nothing of it is left: output, time-outs, stop, kill.
+
+Single-threaded: one poll over both pipes, bubblewrap's status descriptor, the child's pidfd and the shim's wake-up
+descriptor. Deadlines are on CLOCK_BOOTTIME, so a wall clock that jumps, or a machine that slept, matters not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from runyard.host.cgroups import AttemptCgroup
+from runyard.host.linux import boottime
+from runyard.host.process import SETUP_ERROR, Child, Identity, descendants, start
+from runyard.host.pump import LogDiskFull, StreamLog
+
+POLL_MAX_S = 30.0
+DRAIN_MAX_S = 10.0
+TERM_RETRY_S = 0.02
+CANCELED, STEP_TIMEOUT, RUN_TIMEOUT, START_TIMEOUT = (
+    "canceled",
+    "step_timeout",
+    "run_timeout",
+    "start_timeout",
+)
+DISK = "disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadline:
+    """When (CLOCK_BOOTTIME) it is up, and the word for it."""
+
+    at: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """Someone asked the attempt to end: TERM now, KILL after `grace_s`."""
+
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProgramEnd:
+    """How a program ended. `why` tells who ended it, if we did; `setup_error` that it never became the program."""
+
+    exit_code: int | None = None
+    signal: int | None = None
+    why: str | None = None
+    setup_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """What to execute. `is_sandboxed`: argv starts bubblewrap, which writes to `status_write` and exits with 128 + n
+    for a command that died of signal n; it holds the command back until a byte
+    comes through `block_write`. `ready` is called with the sandbox's first process before the command runs."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    identity: Identity
+    inherit: Sequence[int] = ()
+    directory: str = "/"
+    is_sandboxed: bool = True
+    status_read: int = -1
+    block_write: int = -1
+    ready: Callable[[int], None] | None = None
+
+
+class Program:
+    """A running command. `run` returns when neither it nor anything it started is alive."""
+
+    def __init__(
+        self,
+        command: Command,
+        *,
+        stdout: StreamLog,
+        stderr: StreamLog,
+        cgroup: AttemptCgroup | None,
+        wakeup_fd: int,
+        stop_request: Callable[[], StopRequest | None],
+    ) -> None:
+        self._command = command
+        self._logs = {"stdout": stdout, "stderr": stderr}
+        self._cgroup = cgroup
+        self._wakeup_fd = wakeup_fd
+        self._stop_request = stop_request
+        self._poll = select.poll()
+        self._pipes: dict[int, StreamLog] = {}
+        self._status = b""
+        self._status_open = False
+        self._init_pid: int | None = None
+        self._init_pidfd = -1
+        self._wait_status: int | None = None
+        self._why: str | None = None
+        self._setup_error: str | None = None
+        self._kill_at: float | None = None
+        self._term_is_due = False
+
+    def run(
+        self, deadlines: Sequence[Deadline], *, kill_grace_s: float, started: Callable[[], None] | None = None
+    ) -> ProgramEnd:
+        child = self._start()
+        try:
+            if started is not None:
+                started()
+            self._follow(child, sorted(deadlines, key=lambda deadline: deadline.at), kill_grace_s)
+            self._await_emptiness()
+            return self._end(child)
+        finally:
+            self._close(child)
+
+    def _start(self) -> Child:
+        pipes = {name: os.pipe2(os.O_CLOEXEC) for name in self._logs}
+        user_id = self._command.identity.user_id
+        for name, (read_end, write_end) in pipes.items():
+            if user_id is not None:
+                os.fchown(write_end, user_id, user_id)  # or the job could not open /dev/stderr
+            self._pipes[read_end] = self._logs[name]
+            self._poll.register(read_end, select.POLLIN)
+        try:
+            child = start(
+                self._command.argv,
+                env=self._command.env,
+                stdout=pipes["stdout"][1],
+                stderr=pipes["stderr"][1],
+                identity=self._command.identity,
+                inherit=self._command.inherit,
+                directory=self._command.directory,
+            )
+        finally:
+            for _, write_end in pipes.values():
+                os.close(write_end)
+            for fd in self._command.inherit:
+                os.close(fd)
+        if self._command.status_read >= 0:
+            self._status_open = True
+            self._poll.register(self._command.status_read, select.POLLIN)
+        self._poll.register(child.pidfd, select.POLLIN)
+        self._poll.register(self._wakeup_fd, select.POLLIN)
+        return child
+
+    def _follow(self, child: Child, deadlines: Sequence[Deadline], kill_grace_s: float) -> None:
+        drain_until: float | None = None
+        while self._wait_status is None or self._pipes or self._status_open:
+            now = boottime()
+            if self._wait_status is None:
+                self._enforce(child, deadlines, kill_grace_s, now)
+            elif drain_until is None:
+                drain_until = now + DRAIN_MAX_S
+            elif now > drain_until:
+                break  # something unkillable still holds a pipe; _await_emptiness reports it
+            for fd, _ in self._poll.poll(self._timeout_ms(deadlines, now)):
+                self._handle(child, fd)
+
+    def _enforce(self, child: Child, deadlines: Sequence[Deadline], kill_grace_s: float, now: float) -> None:
+        if self._why is None:
+            request = self._stop_request()
+            passed = next((deadline for deadline in deadlines if deadline.at <= now), None)
+            if request is not None:
+                self._terminate(CANCELED, request.grace_s, now)
+            elif passed is not None:
+                self._terminate(passed.why, kill_grace_s, now)
+        if self._term_is_due:
+            self._send_term(child)
+        if self._setup_error is not None or (self._kill_at is not None and now >= self._kill_at):
+            self._kill(child)
+
+    def _timeout_ms(self, deadlines: Sequence[Deadline], now: float) -> float:
+        times = [now + POLL_MAX_S if self._wait_status is None else now + 0.5]
+        if self._kill_at is not None:
+            times.append(min(self._kill_at, now + TERM_RETRY_S) if self._term_is_due else self._kill_at)
+        elif self._why is None and deadlines:
+            times.append(deadlines[0].at)
+        return max(0.0, (min(times) - now) * 1000 + 1)
+
+    def _handle(self, child: Child, fd: int) -> None:
+        if fd in self._pipes:
+            self._drain(child, fd)
+        elif fd == self._command.status_read:
+            self._read_status()
+        elif fd == child.pidfd:
+            self._poll.unregister(fd)
+            self._wait_status = os.waitpid(child.pid, 0)[1]
+            self._kill_leftovers()
+        elif fd == self._wakeup_fd:
+            with contextlib.suppress(BlockingIOError):
+                os.read(fd, 512)
+
+    def _drain(self, child: Child, fd: int) -> None:
+        try:
+            if self._pipes[fd].drain(fd):
+                return
+        except LogDiskFull:
+            self._why = DISK
+            if self._wait_status is None:
+                self._kill(child)
+        self._poll.unregister(fd)
+        os.close(fd)
+        del self._pipes[fd]
+
+    def _read_status(self) -> None:
+        data = os.read(self._command.status_read, 4096)
+        self._status += data
+        if not data:
+            self._status_open = False
+            self._poll.unregister(self._command.status_read)
+        elif self._init_pid is None and b"\n" in self._status:
+            self._init_pid = int(_merged(self._status)["child-pid"])
+            with contextlib.suppress(ProcessLookupError):
+                self._init_pidfd = os.pidfd_open(self._init_pid)
+            if self._command.ready is not None:
+                try:
+                    self._command.ready(self._init_pid)
+                except OSError as error:
+                    self._setup_error = f"{SETUP_ERROR}{error}"
+
+    def _terminate(self, why: str, grace_s: float, now: float) -> None:
+        self._why = why
+        self._kill_at = now + grace_s
+        self._term_is_due = grace_s > 0
+
+    def _send_term(self, child: Child) -> None:
+        """To each process of the job, once. While bubblewrap still makes the sandbox there is none: later again."""
+        spared = {child.pid, self._init_pid} if self._command.is_sandboxed else set()
+        for pid in self._members(child) - spared:
+            self._term_is_due = False
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def _members(self, child: Child) -> set[int]:
+        """Every process of the program, as far as can be told; bubblewrap's two are among them."""
+        if self._cgroup is not None:
+            return self._cgroup.processes()
+        return descendants(child.pid) | {child.pid}
+
+    def _kill(self, child: Child) -> None:
+        """bubblewrap's end takes its whole process namespace with it."""
+        self._kill_at, self._term_is_due = None, False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, signal.SIGKILL)
+
+    def _kill_leftovers(self) -> None:
+        """The command ended: what it left behind ends too, however it hid. (The namespace ends with bubblewrap.)"""
+        if self._command.is_sandboxed:
+            return
+        if self._cgroup is not None:
+            self._cgroup.kill()
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _await_emptiness(self) -> None:
+        if self._init_pidfd >= 0:
+            waiting = select.poll()
+            waiting.register(self._init_pidfd, select.POLLIN)
+            if not waiting.poll(100):
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._init_pidfd, signal.SIGKILL)
+                waiting.poll(DRAIN_MAX_S * 1000)
+        if self._cgroup is not None:
+            self._cgroup.kill()
+        _reap_orphans()
+
+    def _end(self, child: Child) -> ProgramEnd:
+        assert self._wait_status is not None
+        error = child.read_error() or self._setup_error
+        if error:
+            if self._command.is_sandboxed and not error.startswith(SETUP_ERROR):
+                error = f"{SETUP_ERROR}{self._command.argv[0]} could not be started: {error}"
+            return ProgramEnd(why=self._why, setup_error=error)
+        if not self._command.is_sandboxed:
+            return _plain_end(self._wait_status, self._why)
+        code = _merged(self._status).get("exit-code")
+        if code is None and os.WIFSIGNALED(self._wait_status):
+            return ProgramEnd(signal=os.WTERMSIG(self._wait_status), why=self._why)
+        if code is None and self._why is None:
+            return ProgramEnd(setup_error=_last_words(self._logs["stderr"].last, self._wait_status))
+        return _sandboxed_end(code, self._why)
+
+    def _close(self, child: Child) -> None:
+        child.close()
+        for fd in (*self._pipes, self._init_pidfd, self._command.status_read):
+            if fd >= 0:
+                os.close(fd)
+        for log in self._logs.values():
+            log.close()
+
+
+def _merged(status: bytes) -> dict[str, int]:
+    """bubblewrap writes one JSON object a line: child-pid first, exit-code last, if the command was executed."""
+    merged: dict[str, int] = {}
+    for line in status.splitlines():
+        with contextlib.suppress(ValueError):
+            merged.update(json.loads(line))
+    return merged
+
+
+def _plain_end(wait_status: int, why: str | None) -> ProgramEnd:
+    if os.WIFSIGNALED(wait_status):
+        return ProgramEnd(signal=os.WTERMSIG(wait_status), why=why)
+    return ProgramEnd(exit_code=os.WEXITSTATUS(wait_status), why=why)
+
+
+def _sandboxed_end(code: int | None, why: str | None) -> ProgramEnd:
+    """A code above 128 is read as a signal: bubblewrap does not tell `exit 137` from a kill."""
+    if code is not None and 128 < code <= 128 + signal.NSIG - 1:
+        return ProgramEnd(exit_code=code, signal=code - 128, why=why)
+    return ProgramEnd(exit_code=code, why=why)
+
+
+def _last_words(stderr: bytes, wait_status: int) -> str:
+    lines = stderr.decode(errors="replace").strip().splitlines()
+    if lines and lines[-1].startswith("bwrap: "):
+        return lines[-1]
+    return f"bwrap ended with wait status {wait_status} before the command ran"
+
+
+def _reap_orphans() -> None:
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass

@@ -1,0 +1,224 @@
+"""Rows to model values and back, the same for every dialect: a row is anything that answers `row["column"]`.
+
+Nested values are JSON columns through msgspec, which knows frozen dataclasses and enums and ignores keys that a newer
+release added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from runyard.model.attempt import Attempt, AttemptKey, AttemptState
+from runyard.model.event import JobEvent
+from runyard.model.job import Job, JobSpec, JobState
+from runyard.model.operation import Operation, OperationKind
+from runyard.model.outcome import Outcome, Reason
+from runyard.model.pool import (
+    Availability,
+    AvailabilityKind,
+    ClassAvailability,
+    Pool,
+    PoolHealth,
+    PoolSettings,
+    WaitCode,
+)
+from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.requirements import Requirements
+from runyard.model.token import Scope, Token
+
+JOB_COLUMNS = """
+    j.uid, j.id, s.spec, j.spec_hash, j.state, j.submitted_at, j.queued_at, j.submitted_by, j.retry_of, j.not_before,
+    j.queue_deadline_at, j.cancel_requested_at, j.attempts, j.infrastructure_failures, j.failures, j.unseen_tries,
+    j.started_at, j.ended_at, j.reason, j.outputs
+"""
+
+
+class Row(Protocol):
+    def __getitem__(self, column: str, /) -> Any: ...
+
+
+_spec = msgspec.json.Decoder(JobSpec)
+_reason = msgspec.json.Decoder(Reason)
+_outcome = msgspec.json.Decoder(Outcome)
+_phases = msgspec.json.Decoder(dict[str, float])
+_words = msgspec.json.Decoder(dict[str, str])
+_requirements = msgspec.json.Decoder(Requirements)
+_pool_settings = msgspec.json.Decoder(PoolSettings)
+_names = msgspec.json.Decoder(tuple[str, ...])
+_document = msgspec.json.Decoder(dict[str, Any])
+
+
+def to_json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def reason_to_json(reason: Reason | None) -> str | None:
+    return None if reason is None else to_json(reason)
+
+
+def phases_of(text: str) -> dict[str, float]:
+    return _phases.decode(text)
+
+
+def requirements_of(text: str) -> Requirements:
+    return _requirements.decode(text)
+
+
+def pool_settings_of(text: str) -> PoolSettings:
+    return _pool_settings.decode(text)
+
+
+def merge_phases(known: Mapping[str, float], new: Mapping[str, float]) -> dict[str, float]:
+    """The first time of each phase counts."""
+    return {**new, **known}
+
+
+def job_of(row: Row) -> Job:
+    return Job(
+        uid=row["uid"],
+        id=row["id"],
+        spec=_spec.decode(row["spec"]),
+        spec_hash=row["spec_hash"],
+        state=JobState(row["state"]),
+        submitted_at=row["submitted_at"],
+        queued_at=row["queued_at"],
+        submitted_by=row["submitted_by"],
+        retry_of=row["retry_of"],
+        not_before=row["not_before"],
+        queue_deadline_at=row["queue_deadline_at"],
+        cancel_requested_at=row["cancel_requested_at"],
+        attempts=row["attempts"],
+        infrastructure_failures=row["infrastructure_failures"],
+        failures=row["failures"],
+        unseen_tries=row["unseen_tries"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        reason=_reason_of(row["reason"]),
+        outputs=_words.decode(row["outputs"]),
+    )
+
+
+def attempt_of(row: Row) -> Attempt:
+    return Attempt(
+        key=AttemptKey(row["uid"], row["number"]),
+        pool=row["pool"],
+        slot=row["slot"],
+        epoch=row["epoch"],
+        state=AttemptState(row["state"]),
+        claimed_at=row["claimed_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        phases=phases_of(row["phases"]),
+        outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        charged=row["charged"],
+    )
+
+
+def event_of(row: Row) -> JobEvent:
+    return JobEvent(
+        sequence=row["sequence"],
+        at=row["at"],
+        tenant=row["tenant"],
+        queue=row["queue"],
+        job_id=row["job_id"],
+        uid=row["uid"],
+        state=row["state"],
+        attempt=row["attempt"],
+        reason=_reason_of(row["reason"]),
+    )
+
+
+def queue_of(row: Row) -> Queue:
+    """Needs the column `oldest_queued_at` beside those of the table."""
+    settings = QueueSettings(
+        name=row["name"],
+        weight=row["weight"],
+        running_max=row["running_max"],
+        queued_max=row["queued_max"],
+        tenant_running_max=row["tenant_running_max"],
+        defaults=_document.decode(row["defaults"]),
+        is_paused=bool(row["is_paused"]),
+        is_configured=bool(row["is_configured"]),
+    )
+    return Queue(
+        settings=settings,
+        queued=row["queued"],
+        starting=row["starting"],
+        running=row["running"],
+        oldest_queued_at=row["oldest_queued_at"],
+    )
+
+
+def tenant_of(row: Row) -> Tenant:
+    settings = TenantSettings(
+        name=row["name"],
+        weight=row["weight"],
+        running_max=row["running_max"],
+        queued_max=row["queued_max"],
+        is_configured=bool(row["is_configured"]),
+    )
+    return Tenant(settings=settings, queued=row["queued"], running=row["running"])
+
+
+def pool_of(row: Row, now: float) -> Pool:
+    """Whose lease has run out has no owner, whatever the row says: nobody wrote that it did."""
+    is_owned = row["owner"] is not None and row["lease_until"] > now
+    return Pool(
+        settings=pool_settings_of(row["settings"]),
+        epoch=row["epoch"],
+        owner=row["owner"] if is_owned else None,
+        lease_until=row["lease_until"],
+        is_paused=bool(row["is_paused"]),
+        health=PoolHealth(row["health"]) if is_owned else PoolHealth.UNOWNED,
+        health_message=row["health_message"] if is_owned else "",
+        starting=row["starting"],
+        running=row["running"],
+    )
+
+
+def class_availability_of(row: Row) -> ClassAvailability:
+    availability = Availability(
+        kind=AvailabilityKind(row["kind"]),
+        room=row["room"],
+        code=None if row["code"] is None else WaitCode(row["code"]),
+        why=row["why"],
+        eta_s=row["eta_s"],
+    )
+    return ClassAvailability(
+        pool=row["pool"],
+        class_key=row["class_key"],
+        availability=availability,
+        since=row["since"],
+        stated_at=row["stated_at"],
+    )
+
+
+def operation_of(row: Row) -> Operation:
+    return Operation(
+        id=f"op-{row['number']}",
+        pool=row["pool"],
+        kind=OperationKind(row["kind"]),
+        arguments=_document.decode(row["arguments"]),
+        requested_at=row["requested_at"],
+        finished_at=row["finished_at"],
+        result=None if row["result"] is None else _document.decode(row["result"]),
+    )
+
+
+def token_of(row: Row) -> Token:
+    return Token(
+        id=row["id"],
+        name=row["name"],
+        secret_hash=row["secret_hash"],
+        scope=Scope(row["scope"]),
+        tenants=None if row["tenants"] is None else _names.decode(row["tenants"]),
+        created_at=row["created_at"],
+        expires_at=row["expires_at"],
+    )
+
+
+def _reason_of(text: str | None) -> Reason | None:
+    return None if text is None else _reason.decode(text)

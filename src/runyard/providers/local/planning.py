@@ -1,0 +1,124 @@
+"""From an attempt that is asked for to the plan that its shim carries out. Pure."""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from runyard.host import plan as host_plan
+from runyard.host.cgroups import CgroupTree, Limits
+from runyard.host.linux import boot_id, boottime
+from runyard.host.plan import HostTree, Plan, PlanFile, PlanGit, PlanStep
+from runyard.host.sandbox import HOME, OUTPUTS, PATH, WORKSPACE
+from runyard.model.job import JobSpec, Step
+from runyard.model.requirements import Isolation
+from runyard.providers.local.options import LocalOptions
+from runyard.providers.port import AttemptRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFacts:
+    """What the started provider knows of its host. `has_user_ids`: an id per slot can be given."""
+
+    isolation: Isolation
+    has_user_ids: bool
+    bwrap: str
+    slirp: str
+    resolv_conf: str
+    cgroups: CgroupTree
+    host_tree: HostTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destination:
+    """Where the attempt's log and artifacts go."""
+
+    log_directory: Path
+    log_bytes_max: int
+    artifact_directory: Path
+
+
+def make_plan(
+    request: AttemptRequest, facts: HostFacts, options: LocalOptions, destination: Destination
+) -> Plan:
+    spec, requirements = request.spec, request.spec.requirements
+    return Plan(
+        name=request.key.resource_name,
+        boot_id=boot_id(),
+        created_at=time.time(),
+        created_boottime=boottime(),
+        steps=tuple(_step(request, step) for step in spec.steps),
+        log_directory=str(destination.log_directory),
+        artifact_directory=str(destination.artifact_directory),
+        log_bytes_max=destination.log_bytes_max,
+        isolation=host_plan.NONE if facts.isolation is Isolation.NONE else host_plan.CONTAINER,
+        user_id=options.uid_base + request.slot if facts.has_user_ids else None,
+        bwrap=facts.bwrap,
+        host_tree=HostTree() if facts.has_user_ids else facts.host_tree,
+        network=requirements.network,
+        slirp=facts.slirp,
+        resolv_conf=facts.resolv_conf,
+        allow_private_addresses=options.allow_private_addresses,
+        cgroups=facts.cgroups,
+        limits=Limits(
+            memory_bytes=requirements.memory_bytes,
+            pids_max=options.pids_max,
+            cpu_millis=requirements.cpu_millis,
+        ),
+        start_limit_s=spec.limits.start_s,
+        run_limit_s=spec.limits.run_s,
+        kill_grace_s=options.kill_grace_s,
+        files=tuple(
+            PlanFile(path=file.path, content_base64=file.content_base64) for file in spec.workspace.files
+        ),
+        git=_git(spec, options),
+        artifacts=spec.artifacts,
+        outputs=dict(spec.outputs),
+    )
+
+
+def _step(request: AttemptRequest, step: Step) -> PlanStep:
+    spec = request.spec
+    directory = step.dir if step.dir is not None else spec.dir
+    return PlanStep(
+        name=step.name,
+        command=step.command,
+        env=step_environment(request, step),
+        directory=posixpath.normpath(posixpath.join(WORKSPACE, directory or "")),
+        timeout_s=step.timeout_s,
+        condition=step.condition.value,
+    )
+
+
+def step_environment(request: AttemptRequest, step: Step) -> dict[str, str]:
+    """Exactly what INTERFACE.md lists; nothing of the service's own."""
+    return {
+        "PATH": PATH,
+        "HOME": HOME,
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "CI": "true",
+        **request.env,
+        "RUNYARD_STEP": step.name,
+        "RUNYARD_WORKSPACE": WORKSPACE,
+        "RUNYARD_OUTPUTS": OUTPUTS,
+        **request.spec.env,
+        **step.env,
+    }
+
+
+def _git(spec: JobSpec, options: LocalOptions) -> PlanGit | None:
+    source = spec.workspace.git
+    if source is None:
+        return None
+    return PlanGit(
+        url=source.url,
+        ref=source.ref,
+        depth=source.depth,
+        fetch_tags=source.fetch_tags,
+        protocols=options.git_protocols,
+        allow_private_addresses=options.allow_private_addresses,
+        file_roots=options.git_file_roots,
+    )

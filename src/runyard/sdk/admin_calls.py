@@ -1,0 +1,157 @@
+"""The requests about queues, tenants, pools, machines and tokens: pure values, shared by both clients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from runyard.sdk.call import Call, query_of, route
+from runyard.sdk.job_calls import answer, encode, nothing
+
+if TYPE_CHECKING:
+    from runyard.wire.answers import (
+        MachineAnswer,
+        OperationAnswer,
+        PoolAnswer,
+        QueueAnswer,
+        TenantAnswer,
+        TokenAnswer,
+    )
+
+OWNER_ANSWERS_WITHIN_S = 90.0
+"""An operation waits for the pool's owner; the service says itself when none came."""
+
+
+def _get(what: str, path: str, model: str) -> Call[Any]:
+    return Call(what=what, method="GET", path=path, parse=answer(model))
+
+
+def _list(noun: str, model: str) -> Call[Any]:
+    """The answer `{"queues": [..]}` is read as the list itself."""
+    read = answer(model)
+    return Call(
+        what=f"list {noun}", method="GET", path=route(noun), parse=lambda body: getattr(read(body), noun)
+    )
+
+
+def _post(what: str, path: str, model: str, *, timeout_s: float = 30.0) -> Call[Any]:
+    """A change that is the same when made twice."""
+    return Call(what=what, method="POST", path=path, parse=answer(model), timeout_s=timeout_s)
+
+
+def _put(what: str, path: str, model: str, settings: Mapping[str, Any]) -> Call[Any]:
+    return Call(what=what, method="PUT", path=path, parse=answer(model), body=encode(dict(settings)))
+
+
+def list_queues() -> Call[list[QueueAnswer]]:
+    return _list("queues", "QueueList")
+
+
+def get_queue(name: str) -> Call[QueueAnswer]:
+    return _get(f"read queue '{name}'", route("queues", name), "QueueAnswer")
+
+
+def put_queue(name: str, settings: Mapping[str, Any]) -> Call[QueueAnswer]:
+    return _put(f"set queue '{name}'", route("queues", name), "QueueAnswer", settings)
+
+
+def pause_queue(name: str) -> Call[QueueAnswer]:
+    return _post(f"pause queue '{name}'", route("queues", name) + ":pause", "QueueAnswer")
+
+
+def resume_queue(name: str) -> Call[QueueAnswer]:
+    return _post(f"resume queue '{name}'", route("queues", name) + ":resume", "QueueAnswer")
+
+
+def delete_queue(name: str) -> Call[None]:
+    return Call(what=f"delete queue '{name}'", method="DELETE", path=route("queues", name), parse=nothing)
+
+
+def list_tenants() -> Call[list[TenantAnswer]]:
+    return _list("tenants", "TenantList")
+
+
+def get_tenant(name: str) -> Call[TenantAnswer]:
+    return _get(f"read tenant '{name}'", route("tenants", name), "TenantAnswer")
+
+
+def put_tenant(name: str, settings: Mapping[str, Any]) -> Call[TenantAnswer]:
+    return _put(f"set tenant '{name}'", route("tenants", name), "TenantAnswer", settings)
+
+
+def list_pools() -> Call[list[PoolAnswer]]:
+    return _list("pools", "PoolList")
+
+
+def get_pool(name: str) -> Call[PoolAnswer]:
+    return _get(f"read pool '{name}'", route("pools", name), "PoolAnswer")
+
+
+def pause_pool(name: str) -> Call[PoolAnswer]:
+    return _post(f"pause pool '{name}'", route("pools", name) + ":pause", "PoolAnswer")
+
+
+def resume_pool(name: str) -> Call[PoolAnswer]:
+    return _post(f"resume pool '{name}'", route("pools", name) + ":resume", "PoolAnswer")
+
+
+def check_pool(name: str) -> Call[OperationAnswer]:
+    return _operation(f"check pool '{name}'", name, "check")
+
+
+def forget_pool(name: str) -> Call[OperationAnswer]:
+    return _operation(f"forget pool '{name}'", name, "forget")
+
+
+def prune_pool(name: str, *, is_dry_run: bool) -> Call[OperationAnswer]:
+    return Call(
+        what=f"prune pool '{name}'",
+        method="POST",
+        path=route("pools", name) + ":prune",
+        query=query_of(dry_run="true" if is_dry_run else "false"),
+        parse=answer("OperationAnswer"),
+        timeout_s=OWNER_ANSWERS_WITHIN_S,
+    )
+
+
+def _operation(what: str, name: str, verb: str) -> Call[OperationAnswer]:
+    path = route("pools", name) + f":{verb}"
+    return _post(what, path, "OperationAnswer", timeout_s=OWNER_ANSWERS_WITHIN_S)
+
+
+def list_machines() -> Call[list[MachineAnswer]]:
+    return _list("machines", "MachineList")
+
+
+def get_machine(name: str) -> Call[MachineAnswer]:
+    return _get(f"read machine '{name}'", route("machines", name), "MachineAnswer")
+
+
+def drain_machine(name: str) -> Call[MachineAnswer]:
+    return _post(f"drain machine '{name}'", route("machines", name) + ":drain", "MachineAnswer")
+
+
+def undrain_machine(name: str) -> Call[MachineAnswer]:
+    return _post(f"undrain machine '{name}'", route("machines", name) + ":undrain", "MachineAnswer")
+
+
+def list_tokens() -> Call[list[TokenAnswer]]:
+    return _list("tokens", "TokenList")
+
+
+def create_token(settings: Mapping[str, Any]) -> Call[TokenAnswer]:
+    """Not repeatable: the secret is shown once, each request makes one more."""
+    return Call(
+        what=f"create token '{settings.get('name')}'",
+        method="POST",
+        path=route("tokens"),
+        body=encode(dict(settings)),
+        parse=answer("TokenAnswer"),
+        is_repeatable=False,
+    )
+
+
+def delete_token(token_id: str) -> Call[None]:
+    return Call(
+        what=f"revoke token '{token_id}'", method="DELETE", path=route("tokens", token_id), parse=nothing
+    )

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from runyard.api.job_specs import document_of, spec_of
+from runyard.api.submission import merge_defaults, spec_hash
+from runyard.api.validation import validate
+from runyard.wire.job_document import JobDocument
+from tests.api.world import a_document
+
+WHOLE = {
+    "name": "nightly",
+    "queue": "default",
+    "priority": 7,
+    "labels": {"team": "search"},
+    "env": {"A": "1"},
+    "dir": "src",
+    "steps": [
+        {"name": "test", "run": "pytest -q", "shell": "bash", "timeout": "10m", "env": {"B": "2"}},
+        {"command": ["tar", "czf", "out.tgz", "."], "if": "always", "dir": "/workspace/out"},
+    ],
+    "workspace": {
+        "git": {"url": "https://example.org/x.git", "ref": "main", "depth": 1},
+        "files": {"a.txt": "text", "b.bin": {"base64": "AP8="}},
+    },
+    "requirements": {"cpu": "500m", "memory": "512Mi", "disk": "1Gi", "labels": {"zone": "a"}},
+    "limits": {"queue": "1h", "start": "5m", "run": "30m"},
+    "retry": {"infrastructure": 1, "failure": 2},
+    "network": "open",
+    "artifacts": ["out/*.xml"],
+    "outputs": {"digest": "out/digest"},
+}
+
+
+async def test_a_put_is_created_once_and_the_same_again_is_the_same_job(admin):
+    first = await admin.put("/api/v1/jobs/build", json=a_document())
+    again = await admin.put("/api/v1/jobs/build", json=a_document())
+    other = await admin.put("/api/v1/jobs/build", json=a_document(priority=1))
+
+    assert [first.status_code, again.status_code, other.status_code] == [201, 200, 409]
+    assert first.json()["uid"] == again.json()["uid"]
+    assert other.json()["error"]["code"] == "conflict"
+
+
+async def test_yaml_and_json_of_the_same_document_are_the_same_spec(admin):
+    yaml = "# a comment\nsteps:\n- run: 'true'\nlabels: {team: search}\n"
+    first = await admin.put("/api/v1/jobs/b", json=a_document(labels={"team": "search"}))
+    again = await admin.put("/api/v1/jobs/b", content=yaml, headers={"Content-Type": "application/yaml"})
+
+    assert [first.status_code, again.status_code] == [201, 200]
+
+
+def test_the_hash_is_of_the_document_as_sent_without_its_id():
+    assert spec_hash({"id": "a", "steps": [1], "env": {"x": 1, "y": 2}}) == spec_hash(
+        {"env": {"y": 2, "x": 1}, "steps": [1], "id": "b"}
+    )
+    assert spec_hash({"steps": [1]}) != spec_hash({"steps": [1], "priority": 0})
+
+
+def test_the_effective_document_makes_the_same_spec_again():
+    spec = spec_of(validate(JobDocument, WHOLE))
+    effective = json.loads(json.dumps(document_of(spec, job_id="x")))
+
+    assert spec_of(validate(JobDocument, effective)) == spec
+
+
+async def test_a_job_answers_with_all_its_defaults_filled_in(admin):
+    effective = (await admin.put("/api/v1/jobs/build", json=a_document())).json()["effective"]
+
+    assert effective["limits"] == {"queue": None, "start": 600.0, "run": 3600.0}
+    assert effective["requirements"]["isolation"] == "container"
+    assert effective["steps"][0]["name"] == "step-1"
+    assert effective["steps"][0]["run"] == "true"
+
+
+async def test_post_gives_a_fresh_id_and_takes_one_from_the_document(admin):
+    fresh = await admin.post("/api/v1/jobs", json=a_document())
+    named = await admin.post("/api/v1/jobs", json=a_document(id="mine"))
+
+    assert (await admin.get(fresh.headers["Location"])).json()["uid"] == fresh.json()["uid"]
+    assert named.json()["id"] == "mine"
+
+
+async def test_the_id_of_path_and_document_must_agree(admin):
+    answer = await admin.put("/api/v1/jobs/a", json=a_document(id="b"))
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "id"
+
+
+async def test_a_batch_takes_the_good_and_names_the_bad_in_order(admin):
+    jobs = [a_document(id="a"), {"id": "b"}, a_document(id="a", priority=1), a_document(id="c", queue="none")]
+    items = (await admin.post("/api/v1/jobs:batch", json={"jobs": [*jobs, a_document(id="d")]})).json()[
+        "jobs"
+    ]
+
+    assert [item["id"] for item in items] == ["a", None, None, None, "d"]
+    assert [item["error"] and item["error"]["code"] for item in items] == [
+        None, "invalid", "conflict", "not_found", None,
+    ]  # fmt: skip
+    assert items[1]["error"]["field"] == "steps"
+
+
+async def test_the_defaults_of_a_queue_lie_under_its_jobs(admin):
+    defaults = {"env": {"A": "queue", "B": "queue"}, "limits": {"run": "5m"}}
+    await admin.put("/api/v1/queues/fast", json={"defaults": defaults})
+    job = await admin.put("/api/v1/jobs/x", json=a_document(queue="fast", env={"B": "job"}))
+
+    effective = job.json()["effective"]
+    assert effective["env"] == {"A": "queue", "B": "job"}
+    assert effective["limits"]["run"] == 300.0
+
+
+def test_defaults_merge_mappings_and_replace_everything_else():
+    merged = merge_defaults({"a": {"x": 1, "y": [1]}, "b": [1], "c": 1}, {"a": {"y": [2]}, "b": {}, "d": 4})
+
+    assert merged == {"a": {"x": 1, "y": [2]}, "b": {}, "c": 1, "d": 4}
+
+
+@pytest.mark.parametrize(
+    ("defaults", "field"),
+    [
+        ({"limits": {"rum": "5m"}}, "defaults.limits.rum"),
+        ({"id": "x"}, "defaults.id"),
+        ({"tenant": "x"}, "defaults.tenant"),
+        ({"image": "python"}, "defaults.image"),
+    ],
+)
+async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults, field):
+    answer = await admin.put("/api/v1/queues/fast", json={"defaults": defaults})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"image": "python:3.12"}, "image"),
+        ({"steps": [{"run": "true", "image": "x"}]}, "steps.0.image"),
+        ({"secrets": ["TOKEN"]}, "secrets"),
+        ({"cache": [{"key": "k", "path": "p"}]}, "cache"),
+        ({"services": {"db": {"image": "postgres"}}}, "services"),
+        ({"network": {"allow": ["pypi.org"]}}, "network.allow"),
+        ({"workspace": {"git": {"url": "u", "sparse": ["a"]}}}, "workspace.git.sparse"),
+        ({"workspace": {"git": {"url": "u", "submodules": True}}}, "workspace.git.submodules"),
+        ({"workspace": {"git": {"url": "u", "lfs": True}}}, "workspace.git.lfs"),
+        ({"workspace": {"files": {"a": {"url": "https://x", "sha256": "0" * 64}}}}, "workspace.files.a.url"),
+    ],
+)
+async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin, change, field):
+    error = (await admin.put("/api/v1/jobs/x", json=a_document(**change))).json()["error"]
+
+    assert error["code"] == "not_built"
+    assert error["field"] == field
+    assert error["cure"]
+
+
+async def test_a_job_that_no_pool_could_run_is_taken_only_with_a_queue_limit_of_its_own(admin):
+    demands = {"requirements": {"cpu": 100}}
+    await admin.put("/api/v1/queues/patient", json={"defaults": {"limits": {"queue": "1h"}}})
+
+    refused = await admin.put("/api/v1/jobs/a", json=a_document(**demands))
+    by_default = await admin.put("/api/v1/jobs/b", json=a_document(queue="patient", **demands))
+    taken = await admin.put("/api/v1/jobs/c", json=a_document(**demands, limits={"queue": "1h"}))
+
+    assert [refused.status_code, by_default.status_code, taken.status_code] == [422, 422, 201]
+    assert "'local'" in refused.json()["error"]["message"]
+    assert "limits.queue" in refused.json()["error"]["cure"]
+    assert "no pool could ever run this job" in taken.json()["warnings"][0]
+
+
+async def test_a_pool_that_was_just_added_counts(service, admin):
+    from tests.factories import a_pool_settings
+
+    gpu = {"requirements": {"labels": {"gpu": "a100"}}}
+    assert (await admin.put("/api/v1/jobs/a", json=a_document(**gpu))).status_code == 422
+    await service.ledger.put_pool(a_pool_settings(name="gpu", labels={"gpu": "a100"}))
+
+    assert (await admin.put("/api/v1/jobs/a", json=a_document(**gpu))).status_code == 201
+
+
+async def test_beyond_its_queue_the_submitter_is_told_when_to_come_back(admin):
+    await admin.put("/api/v1/queues/short", json={"queued_max": 1})
+    await admin.put("/api/v1/jobs/a", json=a_document(queue="short"))
+    answer = await admin.put("/api/v1/jobs/b", json=a_document(queue="short"))
+
+    assert answer.status_code == 429
+    assert int(answer.headers["Retry-After"]) >= 1

@@ -1,0 +1,67 @@
+import pytest
+
+from runyard.ledger.port import JobFilter
+from runyard.model.errors import Invalid
+from runyard.model.job import JobState
+from runyard.model.queue import QueueSettings
+from tests.contracts.ledger.world import World
+
+
+async def ids(world: World, **filter_: object) -> list[str]:
+    """Over all pages, two at a time, so that each filter is paged too."""
+    found: list[str] = []
+    cursor: str | None = None
+    while True:
+        page = await world.ledger.list_jobs(JobFilter(**filter_), limit=2, cursor=cursor)  # type: ignore[arg-type]
+        found += [job.id for job in page.jobs]
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+
+
+@pytest.fixture
+async def filled(world: World) -> World:
+    await world.ledger.put_queue(QueueSettings(name="slow"))
+    await world.submit("one", tenant="a", name="Nightly Build", labels={"team": "x", "kind": "ci"})
+    await world.submit("two", tenant="b", labels={"team": "x"})
+    world.clock.advance(1)
+    await world.submit("three", tenant="a", queue="slow", labels={"team": "y"})
+    [claimed] = await world.claim(slots=(0,))
+    await world.settle(claimed)
+    world.clock.advance(1)
+    await world.submit("four", tenant="c", queue="slow", name="rebuild")
+    return world
+
+
+async def test_the_newest_come_first(filled: World):
+    assert await ids(filled) == ["four", "three", "two", "one"]
+
+
+async def test_each_filter_narrows_and_all_of_them_together(filled: World):
+    assert await ids(filled, queue="slow") == ["four", "three"]
+    assert await ids(filled, tenants=("a", "c")) == ["four", "three", "one"]
+    assert await ids(filled, tenants=()) == []
+    assert await ids(filled, states=(JobState.SUCCEEDED,)) == ["one"]
+    assert await ids(filled, states=(JobState.QUEUED, JobState.SUCCEEDED), tenants=("a",)) == ["three", "one"]
+    assert await ids(filled, labels={"team": "x"}) == ["two", "one"]
+    assert await ids(filled, labels={"team": "x", "kind": "ci"}) == ["one"]
+    assert await ids(filled, pool="local") == ["one"]
+    assert await ids(filled, text="BUILD") == ["four", "one"]
+    assert await ids(filled, text="TWO") == ["two"]
+    assert await ids(filled, text="%") == []
+    assert await ids(filled, queue="default", tenants=("a",), labels={"kind": "ci"}, text="night") == ["one"]
+    assert await ids(filled, queue="slow", pool="local") == []
+
+
+async def test_paging_is_stable_while_new_jobs_arrive(filled: World):
+    page = await filled.ledger.list_jobs(JobFilter(), limit=2)
+    await filled.submit("five")
+    rest = await filled.ledger.list_jobs(JobFilter(), limit=2, cursor=page.next_cursor)
+    assert [job.id for job in rest.jobs] == ["two", "one"]
+    assert rest.next_cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "ü", "W10", "WyJhIiwgMV0"])
+async def test_a_cursor_that_is_not_ours_is_refused(world: World, cursor: str):
+    with pytest.raises(Invalid):
+        await world.ledger.list_jobs(JobFilter(), limit=2, cursor=cursor)
