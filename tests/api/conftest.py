@@ -31,7 +31,7 @@ async def admin(service: Service) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture
 async def listening(service: Service) -> AsyncIterator[Callable[..., httpx2.AsyncClient]]:
     """The same API behind a real uvicorn on a free port, for what streams; makes clients."""
-    sock = socket.socket()
+    sock = socket.socket(proto=socket.IPPROTO_TCP)  # else asyncio leaves Nagle on: 40 ms an answer
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)
     config = uvicorn.Config(service.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)

@@ -68,7 +68,14 @@ def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
     """
     with pytest.raises(ConfigError) as caught:
         load(written(tmp_path, text))
-    for part in ("4 problems", "server.listen", "server.colour", "retention.logs", "pools.x.slots", "'nowhere'"):
+    for part in (
+        "4 problems",
+        "server.listen",
+        "server.colour",
+        "retention.logs",
+        "pools.x.slots",
+        "'nowhere'",
+    ):
         assert part in caught.value.message
 
 

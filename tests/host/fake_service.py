@@ -13,7 +13,7 @@ from runyard.host.zygote_client import Zygote
 
 async def main(plan_file: str, folder: str, stage: str) -> None:
     plan = Plan.from_json(Path(plan_file).read_text())
-    zygote = Zygote(stage=stage, cgroups=plan.cgroups)
+    zygote = Zygote(stage=stage or None, cgroups=plan.cgroups)
     await zygote.start()
 
     print(json.dumps({"what": "zygote", "pid": zygote.pid}), flush=True)

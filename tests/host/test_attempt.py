@@ -94,7 +94,9 @@ async def test_files_of_the_job_are_in_its_workspace_and_its_own(tmp_path):
         PlanFile(path="bin", content_base64="AP8="),
     )
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("deep/er/run.sh; od -An -tx1 bin; stat -c %U bin; echo x >> bin"), files=files)
+        ran = await world.run(
+            sh("deep/er/run.sh; od -An -tx1 bin; stat -c %U bin; echo x >> bin"), files=files
+        )
         assert ran.text == "ran\n 00 ff\nrunyard\n"
         assert ran.outcome.kind is OutcomeKind.SUCCEEDED
 
@@ -139,6 +141,12 @@ multiprocessing.get_context("fork").Lock()'
     """
     async with open_world(tmp_path) as world:
         ran = await world.run(sh(script))
-        assert ran.text.splitlines() == ["pty /dev/pts/0", "sub", "1", "compiled", "UTC", "runyard", "runyard"], (
-            ran.log(stream="stderr")
-        )
+        assert ran.text.splitlines() == [
+            "pty /dev/pts/0",
+            "sub",
+            "1",
+            "compiled",
+            "UTC",
+            "runyard",
+            "runyard",
+        ], ran.log(stream="stderr")

@@ -19,7 +19,9 @@ def python(script: str, **fields) -> PlanStep:
 
 async def test_a_job_is_nobody_on_the_host_and_has_no_rights(tmp_path):
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("touch mine; grep -E '^(Cap(Eff|Prm|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status; id -u"))
+        ran = await world.run(
+            sh("touch mine; grep -E '^(Cap(Eff|Prm|Bnd|Amb)|NoNewPrivs|Seccomp):' /proc/self/status; id -u")
+        )
         lines = dict(line.split() for line in ran.text.splitlines() if ":" in line)
         assert {lines[f"Cap{kind}:"] for kind in ("Eff", "Prm", "Bnd", "Amb")} == {"0" * 16}
         assert (lines["NoNewPrivs:"], lines["Seccomp:"]) == ("1", "2")
@@ -43,7 +45,9 @@ async def test_the_data_folder_its_token_and_other_attempts_are_out_of_reach(tmp
     async with open_world(tmp_path) as world:
         other = await world.run(sh("echo secret > file"))
         ran = await world.run(
-            sh(f"cat {tmp_path}/admin.token {other.directory.path}/workspace/file; find / -name admin.token 2>/dev/null")
+            sh(
+                f"cat {tmp_path}/admin.token {other.directory.path}/workspace/file; find / -name admin.token 2>/dev/null"
+            )
         )
         assert ran.text == ""
 
@@ -64,7 +68,9 @@ async def test_a_job_holds_no_descriptor_of_ours(tmp_path):
 
 async def test_programs_and_settings_of_the_host_cannot_be_written(tmp_path):
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("touch /usr/x /etc/x /x /dev/x; echo x > /etc/passwd; mkdir /usr/y; echo end"))
+        ran = await world.run(
+            sh("touch /usr/x /etc/x /x /dev/x; echo x > /etc/passwd; mkdir /usr/y; echo end")
+        )
         assert ran.text == "end\n"
         assert not Path("/usr/x").exists()
 
@@ -105,7 +111,9 @@ async def test_abstract_sockets_of_the_host_are_out_of_reach(tmp_path):
         server.bind("\0runyard-test")
         server.listen()
         async with open_world(tmp_path) as world:
-            ran = await world.run(python("import socket; socket.socket(socket.AF_UNIX).connect('\\0runyard-test')"))
+            ran = await world.run(
+                python("import socket; socket.socket(socket.AF_UNIX).connect('\\0runyard-test')")
+            )
     assert ran.outcome.kind is OutcomeKind.FAILED
 
 
@@ -114,7 +122,8 @@ async def test_the_environment_of_a_job_does_not_reach_what_runs_outside(tmp_pat
     async with open_world(tmp_path) as world:
         env = {**ENV, "LD_PRELOAD": "/run/runyard/test-stage/workspace/evil.so", "LD_DEBUG": "files"}
         ran = await world.run(
-            PlanStep(name="a", command=("true",), env=env), PlanStep(name="b", command=("/bin/true",), env=ENV)
+            PlanStep(name="a", command=("true",), env=env),
+            PlanStep(name="b", command=("/bin/true",), env=ENV),
         )
         loaded = ran.log(stream="stderr")
         assert b"bwrap" not in loaded
@@ -133,7 +142,9 @@ async def test_secrets_in_an_environment_are_in_no_process_list(tmp_path):
                     except OSError:
                         continue
 
-        plan = world.plan(PlanStep(name="a", command=("sleep", "0.2"), env={**ENV, "TOKEN": "hunter2-secret"}))
+        plan = world.plan(
+            PlanStep(name="a", command=("sleep", "0.2"), env={**ENV, "TOKEN": "hunter2-secret"})
+        )
         await world.run_plan(plan, look)
         assert not any(b"hunter2-secret" in line for line in seen)
 
@@ -144,7 +155,9 @@ async def test_what_a_job_leaves_is_removed_without_following_links(tmp_path):
     (victim / "file").write_text("stays")
     os.chmod(victim, 0o777)
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh(f"ln -s {victim} link; mkdir closed; touch closed/x; chmod 0 closed; mkfifo fifo"))
+        ran = await world.run(
+            sh(f"ln -s {victim} link; mkdir closed; touch closed/x; chmod 0 closed; mkfifo fifo")
+        )
         ran.directory.destroy(world.plan().cgroups)
         assert not ran.directory.path.exists()
     assert (victim / "file").read_text() == "stays"

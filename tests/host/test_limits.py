@@ -23,8 +23,14 @@ async def test_a_step_beyond_its_timeout_is_ended_and_an_always_step_still_runs(
 
 async def test_the_run_limit_counts_from_the_first_step_over_all_and_nothing_runs_after_it(tmp_path):
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("sleep 0.3"), sh("sleep 60", "b"), sh("echo no", condition="always"), run_limit_s=0.5)
-        assert (ran.outcome.kind, ran.code, ran.outcome.reason.step) == (OutcomeKind.TIMED_OUT, "run_timeout", "b")
+        ran = await world.run(
+            sh("sleep 0.3"), sh("sleep 60", "b"), sh("echo no", condition="always"), run_limit_s=0.5
+        )
+        assert (ran.outcome.kind, ran.code, ran.outcome.reason.step) == (
+            OutcomeKind.TIMED_OUT,
+            "run_timeout",
+            "b",
+        )
         assert ran.log("002") == b""
 
 

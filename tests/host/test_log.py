@@ -19,7 +19,9 @@ MIB = 1 << 20
 
 async def test_any_byte_is_kept_as_it_is(tmp_path):
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("i=0; while [ $i -lt 256 ]; do printf \"\\\\$(printf %o $i)\"; i=$((i+1)); done"))
+        ran = await world.run(
+            sh('i=0; while [ $i -lt 256 ]; do printf "\\\\$(printf %o $i)"; i=$((i+1)); done')
+        )
         assert ran.log() == bytes(range(256))
 
 
@@ -75,8 +77,6 @@ async def test_an_endless_log_ends_with_its_time_and_within_its_bound(tmp_path):
 
 async def test_later_steps_still_have_a_head_or_a_tail_of_their_own(tmp_path):
     async with open_world(tmp_path) as world:
-        ran = await world.run(
-            sh(f"head -c {MIB} /dev/zero"), sh("echo the end"), log_bytes_max=256 * 1024
-        )
+        ran = await world.run(sh(f"head -c {MIB} /dev/zero"), sh("echo the end"), log_bytes_max=256 * 1024)
         assert ran.log("001") == b"the end\n"
         assert read_cut(stream_file(ran.directory.path / "log", "001", "stdout")) is None

@@ -60,7 +60,9 @@ def small_root(folder):
 
 @pytest.mark.service
 @pytest.mark.parametrize("place", ["workspace", "tmp", "etc", "proc"])
-async def test_a_root_directory_with_hostile_links_runs_nothing_and_makes_nothing_on_the_host(tmp_path, place):
+async def test_a_root_directory_with_hostile_links_runs_nothing_and_makes_nothing_on_the_host(
+    tmp_path, place
+):
     root, victim = small_root(tmp_path / "root"), tmp_path / "victim"
     victim.mkdir(mode=0o777)
     if (root / place).exists():
@@ -82,14 +84,15 @@ async def test_a_step_that_leaves_links_at_mount_points_cannot_reach_the_host_wi
     root.chmod(0o777)
     async with open_world(tmp_path) as world:
         ran = await world.run(
-            sh(f"cd /; ln -s /oldroot{victim}/made new; mv /etc /etc-was; ln -s /oldroot{victim}/made /etc; echo left"),
-            sh("echo ran", "b"),
+            sh(
+                f"cd /; for d in etc tmp workspace proc; do mv /$d /was-$d; ln -sfn /oldroot{victim}/made /$d; done; echo left"
+            ),
+            sh("echo ran", "b", condition="always"),
             root_directory=str(root),
             network="open",
             resolv_conf="/etc/hostname",
         )
-        assert ran.log("001") == b""
-        assert (ran.outcome.kind, ran.code) != (OutcomeKind.SUCCEEDED, None)
+        assert ran.text == "left\n"
     assert list(victim.iterdir()) == []
 
 
@@ -99,7 +102,9 @@ async def test_a_directory_root_runs_over_a_layer_and_stays_as_it_was(tmp_path):
     (root / "data").mkdir(mode=0o777)
     (root / "data").chmod(0o777)
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("echo x > /data/file; ls /data; ls /", "a"), sh("ls /data", "b"), root_directory=str(root))
+        ran = await world.run(
+            sh("echo x > /data/file; ls /data; ls /", "a"), sh("ls /data", "b"), root_directory=str(root)
+        )
         assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message
         assert ran.log("001") == b"file\n"
     assert list((root / "data").iterdir()) == []

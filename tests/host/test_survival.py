@@ -38,7 +38,9 @@ def kill_service_at(world: World, plan, what: str) -> AttemptDirectory:
 async def test_a_killed_service_loses_no_step_no_outcome_and_no_byte(tmp_path):
     count = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done"
     async with open_world(tmp_path) as world:
-        plan = world.plan(sh(f"read x < /tmp/go 2>/dev/null; sleep 0.3; {count}", "a"), sh(count, "b"), sh("exit 7", "c"))
+        plan = world.plan(
+            sh(f"read x < /tmp/go 2>/dev/null; sleep 0.3; {count}", "a"), sh(count, "b"), sh("exit 7", "c")
+        )
         kill_service_at(world, plan, journal.STEP_STARTED)
         ran = await world.run_plan(plan)
         expected = "".join(f"line {i}\n" for i in range(2000)).encode()

@@ -18,7 +18,6 @@ from runyard.host.plan import Plan, PlanStep
 from runyard.host.probe import choose_bwrap, probe
 from runyard.host.runner import AttemptEnd, AttemptRunner
 from runyard.host.zygote_client import Zygote
-from runyard.logs.layout import stream_file
 from runyard.model.outcome import Outcome
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp/home", "LANG": "C.UTF-8"}
@@ -47,6 +46,12 @@ class Ran:
     directory: AttemptDirectory
     records: list
 
+    def __post_init__(self) -> None:
+        """What was printed is asked for after its folder is gone, too."""
+        folder = self.directory.path / "log"
+        files = folder.iterdir() if folder.exists() else ()
+        self._logs = {file.name: file.read_bytes() for file in files if file.stat().st_size < 4 << 20}
+
     @property
     def outcome(self) -> Outcome:
         return self.end.outcome
@@ -60,8 +65,7 @@ class Ran:
         return self.outcome.reason.message if self.outcome.reason else ""
 
     def log(self, step: str = "000", stream: str = "stdout") -> bytes:
-        file = stream_file(self.directory.path / "log", step, stream)
-        return file.read_bytes() if file.exists() else b""
+        return self._logs.get(f"{step}.{stream}", b"")
 
     @property
     def text(self) -> str:
@@ -154,4 +158,16 @@ def changed(plan: Plan, **fields) -> Plan:
     return dataclasses.replace(plan, **fields)
 
 
-__all__ = ["ENV", "USER_ID", "Limits", "World", "cgroups", "changed", "host", "living_with", "open_world", "sh", "until"]
+__all__ = [
+    "ENV",
+    "USER_ID",
+    "Limits",
+    "World",
+    "cgroups",
+    "changed",
+    "host",
+    "living_with",
+    "open_world",
+    "sh",
+    "until",
+]

@@ -69,7 +69,9 @@ class RunningService:
     def client(self) -> Client:
         return Client(url=self.url, token=self.token)
 
-    def cli(self, *arguments: str, check: int | None = 0, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    def cli(
+        self, *arguments: str, check: int | None = 0, stdin: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
         """Runs `runyard` with these arguments against this service; fails unless it exits with `check`."""
         done = subprocess.run(
             [sys.executable, "-m", "runyard", *arguments],

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from tests.journeys.conftest import RunningService
 
 pytestmark = pytest.mark.service
@@ -37,7 +38,9 @@ def test_a_command_that_is_not_there_is_named(service: RunningService) -> None:
 
 
 def test_a_job_is_isolated(service: RunningService) -> None:
-    script = "id -u; ls /home /root /var 2>&1 | head -3; ls / | tr '\\n' ' '; cat /proc/self/status | grep CapEff"
+    script = (
+        "id -u; ls /home /root /var 2>&1 | head -3; ls / | tr '\\n' ' '; cat /proc/self/status | grep CapEff"
+    )
     out = service.cli("run", "--", "sh", "-c", script).stdout.decode()
     assert out.startswith("1000\n")
     assert "CapEff:\t0000000000000000" in out
@@ -64,11 +67,15 @@ def test_a_job_file_with_steps_outputs_and_artifacts(service: RunningService, tm
     assert job["reason"]["step"] == "two"
     assert job["outputs"] == {"A": "1\n"} or job["outputs"] == {"A": "1"}
     service.cli("artifacts", "whole", "--get", str(tmp_path / "got"))
-    got = {str(path.relative_to(tmp_path / "got")) for path in (tmp_path / "got").rglob("*") if path.is_file()}
+    got = {
+        str(path.relative_to(tmp_path / "got")) for path in (tmp_path / "got").rglob("*") if path.is_file()
+    }
     assert got == {"a.txt", "d/b.txt", "bye.txt"}
 
 
-def test_a_part_that_is_not_built_is_refused_with_field_and_cure(service: RunningService, tmp_path: Path) -> None:
+def test_a_part_that_is_not_built_is_refused_with_field_and_cure(
+    service: RunningService, tmp_path: Path
+) -> None:
     file = tmp_path / "job.yaml"
     file.write_text("image: python:3.12\nsteps: [{run: 'true'}]\n")
     done = service.cli("submit", str(file), check=4)

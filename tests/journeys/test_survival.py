@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.journeys.conftest import RunningService
 
 from runyard.sdk import Client
+from tests.journeys.conftest import RunningService
 
 pytestmark = pytest.mark.service
 
@@ -69,10 +69,16 @@ def test_killed_a_hundred_times_in_a_row(service: RunningService) -> None:
         survive_a_kill(service, round_)
 
 
-def test_a_job_of_three_steps_ends_though_the_service_is_dead_during_the_first(service: RunningService) -> None:
+def test_a_job_of_three_steps_ends_though_the_service_is_dead_during_the_first(
+    service: RunningService,
+) -> None:
     fifo_step = "echo first; sleep 1; echo first ends"
     document = {
-        "steps": [{"name": "one", "run": fifo_step}, {"name": "two", "run": "echo two"}, {"name": "three", "run": "echo 3"}]
+        "steps": [
+            {"name": "one", "run": fifo_step},
+            {"name": "two", "run": "echo two"},
+            {"name": "three", "run": "echo 3"},
+        ]
     }
     with service.client() as client:
         client.submit(document, id="three")

@@ -23,7 +23,11 @@ def refused_at(document: dict[str, Any]) -> list[str]:
 def test_the_smallest_job_has_the_published_defaults() -> None:
     job = JobDocument.model_validate(a_document())
     assert (job.queue, job.tenant, job.priority, job.network) == ("default", "default", 0, "none")
-    assert (job.requirements.cpu, job.requirements.memory, job.requirements.isolation) == (1000, 1 << 30, "container")
+    assert (job.requirements.cpu, job.requirements.memory, job.requirements.isolation) == (
+        1000,
+        1 << 30,
+        "container",
+    )
     assert (job.limits.queue, job.limits.start, job.limits.run) == (None, 600, 3600)
 
 

@@ -20,7 +20,8 @@ def test_a_duration_is_read_in_seconds(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "10", "10 m", "-5s", "1m1h", 0, -1, True, None, math.inf, math.nan, "9" * 50 + "s", "400d", []]
+    "text",
+    ["", "s", "10", "10 m", "-5s", "1m1h", 0, -1, True, None, math.inf, math.nan, "9" * 50 + "s", "400d", []],
 )
 def test_what_is_no_duration_is_refused_with_the_value_and_the_cure(text: object) -> None:
     with pytest.raises(ValueError, match="duration"):

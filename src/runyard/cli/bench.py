@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
-    """Measure this machine: all of it, or what is named of: start, first-byte, rate, backlog, survival, idle.
+    """Measure this machine: all, or of start, start-rate, first-byte, rate, backlog, survival, idle what is named.
 
     Each measure starts a service of its own on a free port, with a data folder of its own that is removed afterwards.
 
@@ -51,6 +51,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Callable[[], Awaitable[C
 
     return {
         "start": lambda: sandbox_start.sandbox_start(rounds=rounds),
+        "start-rate": lambda: sandbox_start.sandbox_rate(starts=160 if short else 800),
         "first-byte": lambda: service_measures.first_byte(rounds=rounds),
         "rate": lambda: service_measures.many_jobs(count=200 if short else 1000),
         "backlog": lambda: service_measures.dispatch_under_backlog(

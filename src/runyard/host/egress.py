@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import struct
+import time
 from collections.abc import Iterable
 
 from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
@@ -35,13 +36,16 @@ class Egress:
         self._slirp = slirp
         self._allow_private = allow_private
         self._pid = 0
+        self._pidfd = -1
 
     def attach(self, init_pid: int) -> None:
         """Raises OSError saying what failed; the command must then not be let go."""
+        _await_loopback(init_pid)
         blocked = [*LINK_LOCAL, *([] if self._allow_private else PRIVATE), *host_addresses()]
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
             self._pid = self._start(init_pid, ready_write)
+            self._pidfd = os.pidfd_open(self._pid)
             os.close(ready_write)
             ready_write = -1
             self._await_ready(ready_read)
@@ -52,12 +56,14 @@ class Egress:
         add_unreachable(init_pid, blocked)
 
     def close(self) -> None:
-        if self._pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self._pid, 0)
-            self._pid = 0
+        if self._pidfd < 0:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._pid, 0)
+        os.close(self._pidfd)
+        self._pidfd = -1
 
     def _start(self, init_pid: int, ready_fd: int) -> int:
         arguments = [self._slirp, "--configure", "--mtu=65520", "--disable-host-loopback"]
@@ -86,6 +92,17 @@ class Egress:
                     return
                 break
         raise OSError(f"{self._slirp} did not bring the network up")
+
+
+def _await_loopback(init_pid: int) -> None:
+    """Until bubblewrap itself has brought loopback up: slirp4netns would do it too, and bubblewrap fails on that."""
+    ends_at = boottime() + READY_S
+    while boottime() < ends_at:
+        with open(f"/proc/{init_pid}/net/fib_trie") as file:
+            if "127.0.0.1" in file.read():
+                return
+        time.sleep(0.001)
+    raise OSError("bubblewrap did not bring loopback up")
 
 
 def host_addresses() -> list[str]:

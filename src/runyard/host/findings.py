@@ -226,8 +226,8 @@ def _network(results: ProbeResults) -> Finding:
         return Finding(
             name="network_open",
             ok=False,
-            message="network: open cannot be given, /dev/net/tun is missing",
-            cure="modprobe tun, or docker run --device /dev/net/tun",
+            message="network: open cannot be given, /dev/net/tun is missing or closed to us",
+            cure="modprobe tun; chmod 666 /dev/net/tun (udev's default); or docker run --device /dev/net/tun",
         )
     return Finding(name="network_open", ok=True, message=f"network: open by {results.slirp}")
 

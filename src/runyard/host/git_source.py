@@ -14,8 +14,11 @@ from runyard.host.plan import PlanGit
 
 _SCP_LIKE = re.compile(r"(?:(?P<user>[^@/]+)@)?(?P<host>[^:/]+):(?!//)(?P<path>.+)")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_ABBREVIATED = re.compile(r"[0-9a-f]{7,63}")
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CONFIG = "/tmp/runyard-gitconfig"
+_OWN_CONFIG = (  # git hands the environment's settings to no upload-pack, and that one minds the owner
+    f"trap 'rm -f {_CONFIG}' EXIT; printf '[safe]\\n\\tdirectory = *\\n' > {_CONFIG}; "
+)
 _PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
 
 Resolve = Callable[[str, int], list[str]]
@@ -100,11 +103,10 @@ def environment(remote: Remote, git: PlanGit, address: str | None) -> dict[str, 
         "advice.detachedHead": "false",
         "init.defaultBranch": "main",
         "gc.auto": "0",
-        "safe.directory": "*",
     }
     env = {
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_CONFIG_GLOBAL": _CONFIG,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ALLOW_PROTOCOL": ":".join(git.protocols),
         "GIT_ADVICE": "0",
@@ -142,18 +144,37 @@ def script(git: PlanGit, url: str) -> list[str]:
             f' && git fetch -q{tags}{depth} origin "$2" && git checkout -q --detach FETCH_HEAD'
         )
     else:
-        body = f'git clone -q{tags}{depth} --branch "$2" -- "$1" .'
-        if _ABBREVIATED.fullmatch(ref):
-            body = f'{body} || {{ git clone -q{tags} --no-checkout -- "$1" . && git checkout -q --detach "$2"; }}'
+        body = f"{_named_ref(tags, depth)} || {{ {_tag(depth)}; }}"
     if git.fetch_tags and git.depth is not None:
         body += f" && git fetch -q --tags{depth} origin"
     body += ' && git remote set-url origin "$3" && git log -1 --format="checked out %H"'
-    return ["/bin/sh", "-c", body, "git", url, ref, redact(git.url)]
+    return ["/bin/sh", "-c", _OWN_CONFIG + body, "git", url, ref, redact(git.url)]
+
+
+def _named_ref(tags: str, depth: str) -> str:
+    """A branch, or an abbreviated commit. With a depth only that branch comes, else all of them."""
+    if not depth:
+        return f'git clone -q{tags} --no-checkout -- "$1" . && git checkout -q "$2" --'
+    return (
+        'git init -q . && git remote add origin "$1"'
+        f' && git fetch -q{tags}{depth} origin "+refs/heads/$2:refs/remotes/origin/$2" && git checkout -q "$2" --'
+    )
+
+
+def _tag(depth: str) -> str:
+    return f'[ -d .git ] && git fetch -q{depth} origin "+refs/tags/$2:refs/tags/$2" && git checkout -q --detach "$2"'
 
 
 def check_ref(ref: str | None) -> None:
     if ref is not None and (ref.startswith("-") or not ref.strip() or any(c in ref for c in " ~^:?*[\\\0\n")):
         raise SourceRefused(f"workspace.git.ref: {ref!r} is no branch, tag or commit")
+
+
+def last_words(stderr: str) -> str:
+    """The line that tells best what went wrong: git's last `fatal` or `error`, else the last."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "remote:", "ssh:"))]
+    return redact((telling or lines or [""])[-1])
 
 
 def redact(text: str) -> str:

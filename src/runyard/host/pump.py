@@ -16,7 +16,7 @@ from runyard.logs import layout
 
 READ_BYTES = 64 * 1024
 TAIL_BYTES_MIN = 4096
-LAST_BYTES = 512
+LAST_BYTES = 2048
 
 
 class LogDiskFull(Exception):

@@ -52,15 +52,15 @@ class SandboxBench:
         self._runner = runner
         self._template = template
         self._folder = folder
-        self._reference = Reference(template("reference", folder))
+        self.reference = Reference(template("reference", folder))
 
     def close(self) -> None:
-        self._reference.close()
+        self.reference.close()
 
     async def measure_times(self, samples: int = 20) -> StartTimes:
         reference, attempt = [], []
         for _ in range(samples):
-            reference.append(await _timed_ms(lambda: asyncio.to_thread(self._reference.run)))
+            reference.append(await _timed_ms(lambda: asyncio.to_thread(self.reference.run)))
             attempt.append(await _timed_ms(self.run_attempt))
         return StartTimes(reference_ms=tuple(reference), attempt_ms=tuple(attempt))
 
@@ -68,7 +68,7 @@ class SandboxBench:
         each = max(1, starts // concurrency // rounds)
         reference_s = attempt_s = 0.0
         for _ in range(rounds):
-            reference_s += await _repeat_s(lambda: asyncio.to_thread(self._reference.run), concurrency, each)
+            reference_s += await _repeat_s(lambda: asyncio.to_thread(self.reference.run), concurrency, each)
             attempt_s += await _repeat_s(self.run_attempt, concurrency, each)
         total = concurrency * each * rounds
         return StartRates(
@@ -111,14 +111,26 @@ class Reference:
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def argv(self, seccomp_fd: int) -> list[str]:
+        """The whole command, which needs the filter's bytes on that descriptor."""
+        arguments = options(self._sandbox, Descriptors(seccomp=seccomp_fd))
+        return [self._plan.bwrap, *arguments, "--", "true"]
+
+    @property
+    def user_id(self) -> int | None:
+        return self._plan.user_id
+
+    @property
+    def filter(self) -> bytes:
+        return self._filter
+
     def run(self) -> None:
         filter_fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
         os.write(filter_fd, self._filter)
         os.lseek(filter_fd, 0, os.SEEK_SET)
         null = os.open("/dev/null", os.O_WRONLY | os.O_CLOEXEC)
-        arguments = options(self._sandbox, Descriptors(seccomp=filter_fd))
         child = start(
-            [self._plan.bwrap, *arguments, "--", "true"],
+            self.argv(filter_fd),
             env=_ENV,
             stdout=null,
             stderr=2,

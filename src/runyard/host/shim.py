@@ -153,8 +153,6 @@ class Attempt:
             file = self._directory.file
             place.stage.enter(file(folders.WORKSPACE), file(folders.TMP), file(folders.OUTPUTS))
             if plan.root_directory is not None:
-                for name in (folders.UPPER, folders.WORK):
-                    os.makedirs(file(name), mode=0o755, exist_ok=True)
                 upper, work = file(folders.UPPER), file(folders.WORK)
                 mount_overlay(place.stage.image, lower=plan.root_directory, upper=upper, work=work)
 

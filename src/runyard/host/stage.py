@@ -143,10 +143,15 @@ def _signature(seen: os.stat_result) -> tuple[int, int, int]:
 
 
 def mount_overlay(target: str, *, lower: str, upper: str, work: str) -> None:
-    """A writable layer over a read-only tree. A colon or comma in a path would be read as overlayfs's own."""
+    """A writable layer over a read-only tree, whose top keeps its owner and mode. A colon or comma in a path would be read as overlayfs's own."""
     for path in (lower, upper, work):
         if set(path) & set(":,\\"):
             raise ValueError(f"overlayfs cannot take the path {path!r}")
+    os.makedirs(work, mode=0o755, exist_ok=True)
+    os.makedirs(upper, mode=0o755, exist_ok=True)
+    top = os.stat(lower)
+    os.chown(upper, top.st_uid, top.st_gid)
+    os.chmod(upper, stat.S_IMODE(top.st_mode))
     mount(
         "overlay",
         target,

@@ -247,8 +247,11 @@ class Program:
             os.kill(child.pid, signal.SIGKILL)
 
     def _kill_leftovers(self) -> None:
-        """The command ended: what it left behind ends too, however it hid. (The namespace ends with bubblewrap.)"""
-        if self._command.is_sandboxed:
+        """The command ended: what it left behind ends too, however it hid. The first process of a sandbox takes all
+        with it; one that bubblewrap left in the making is not yet bound to bubblewrap's life."""
+        if self._init_pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._init_pidfd, signal.SIGKILL)
             return
         if self._cgroup is not None:
             self._cgroup.kill()

@@ -70,8 +70,8 @@ def _clone(place: Place, git: PlanGit, run: RunProgram) -> ProgramEnd | None:
         return None
     if end.exit_code == NOT_FOUND:
         raise WorkspaceFailed("git is not installed on this host; install it, or leave workspace.git away")
-    last = words.strip().splitlines()[-1:] or [end.setup_error or f"git exited with {end.exit_code}"]
-    raise WorkspaceFailed(git_source.redact(f"workspace.git: {git.url}: {last[0]}"))
+    last = git_source.last_words(words) or end.setup_error or f"git exited with {end.exit_code}"
+    raise WorkspaceFailed(f"workspace.git: {git_source.redact(git.url)}: {last}")
 
 
 def _bind_repository(place: Place, git: PlanGit, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:

@@ -54,25 +54,23 @@ class FileLogStore:
         follower = _Follower(self, self._path(key), positions)
         watch = self._watches.watch(self._path(key))
         end_watcher = asyncio.create_task(_poke_when_set(ended, watch.poke))
+        now = asyncio.get_running_loop().time
+        gave_at = 0.0
         try:
             while True:
                 watch.arm()
-                is_last_look = (
-                    ended.is_set()
-                )  # read before looking: what was written before it is seen by the look
-                has_news = False
+                is_last_look = ended.is_set()  # before looking: the look sees what was written until then
                 async for item in follower.look():
-                    has_news = True
+                    gave_at = now()
                     yield item
                 if is_last_look:
                     return
                 if ended.is_set():
                     continue
                 await watch.wait(TIMER_S)
-                if has_news and not ended.is_set():
-                    await asyncio.sleep(
-                        COALESCE_S
-                    )  # a chatty job makes some 50 chunks a second, not thousands
+                rest_s = gave_at + COALESCE_S - now()
+                if rest_s > 0 and not ended.is_set():
+                    await asyncio.sleep(rest_s)  # a chatty job makes some 50 chunks a second, not thousands
         finally:
             end_watcher.cancel()
             watch.close()

@@ -16,6 +16,9 @@ from runyard.model.pool import (
 )
 from runyard.model.requirements import Requirements
 
+ARCH_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Kernel's name -> the one that images and places use; users write either."""
+
 
 def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
     """Why the pool could never take this class however idle it is, in words for the user; None when it could."""
@@ -55,10 +58,10 @@ def _label_misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
 
 
 def wanted_labels(requirements: Requirements) -> Mapping[str, str]:
-    """The labels a place must carry; `arch` and `os` are labels like the others."""
+    """The labels a place must carry; `arch` and `os` are labels like the others, an arch by its container name."""
     wanted = dict(requirements.labels)
     if requirements.arch is not None:
-        wanted["arch"] = requirements.arch
+        wanted["arch"] = ARCH_NAMES.get(requirements.arch, requirements.arch)
     if requirements.os is not None:
         wanted["os"] = requirements.os
     return wanted

@@ -65,7 +65,9 @@ CANCELED = Outcome(
 class ScriptedProvider:
     """`run_errors`, `stop_errors`, `destroy_errors` and `list_errors` are raised one by one by the next calls."""
 
-    def __init__(self, world: World, *, shape: PoolShape | None = None, answer: Availability | None = None) -> None:
+    def __init__(
+        self, world: World, *, shape: PoolShape | None = None, answer: Availability | None = None
+    ) -> None:
         self.world = world
         self._shape = shape or PoolShape(slots=8, budget=Budget(cpu_millis=64_000, memory_bytes=64 << 30))
         self.answer = answer or now(1_000)

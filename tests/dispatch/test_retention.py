@@ -1,0 +1,86 @@
+"""What is old or too much goes, oldest first, never of an unfinished job."""
+
+from __future__ import annotations
+
+from runyard.dispatch.retention import Keep, Retention
+from runyard.model.attempt import AttemptKey
+from runyard.model.job import JobState
+from runyard.model.outcome import succeeded
+from tests.dispatch.conftest import Yard
+
+DAY_S = 86_400.0
+
+
+class Shelf:
+    """A store of a known size for each attempt."""
+
+    def __init__(self, keys: list[AttemptKey], size: int = 100) -> None:
+        self.kept = dict.fromkeys(keys, size)
+
+    async def delete(self, key: AttemptKey) -> None:
+        self.kept.pop(key, None)
+
+    async def size_bytes(self) -> int:
+        return sum(self.kept.values())
+
+
+async def finished(yard: Yard, count: int) -> list[AttemptKey]:
+    """Jobs that ended a second apart, oldest first."""
+    keys = []
+    for _ in range(count):
+        uid = await yard.submit()
+        key = await yard.place_of(uid)
+        yard.world.end(key, succeeded())
+        await yard.reaches(uid, JobState.SUCCEEDED)
+        yard.clock.time += 1
+        keys.append(key)
+    return keys
+
+
+def retention(yard: Yard, logs: Shelf, artifacts: Shelf, **keep: float) -> Retention:
+    kept = Keep(**{"jobs_s": 90 * DAY_S, "logs_s": 30 * DAY_S, "artifacts_s": 30 * DAY_S, **keep})  # type: ignore[arg-type]
+    return Retention(kept, ledger=yard.ledger, logs=logs, artifacts=artifacts)
+
+
+async def test_logs_older_than_kept_go_and_are_known_to_be_gone(yard: Yard) -> None:
+    yard.start_owner()
+    (key,) = await finished(yard, 1)
+    logs = Shelf([key])
+    sweeper = retention(yard, logs, Shelf([key], 0))
+    await sweeper.sweep()
+    assert logs.kept
+    yard.clock.time += 31 * DAY_S
+    await sweeper.sweep()
+    assert not logs.kept
+    assert await yard.ledger.is_logs_deleted(key)
+
+
+async def test_beyond_the_bytes_the_oldest_go_first(yard: Yard) -> None:
+    yard.start_owner()
+    keys = await finished(yard, 30)
+    logs = Shelf(keys)
+    await retention(yard, logs, Shelf(keys, 0), logs_bytes_max=1_500).sweep()
+    assert set(logs.kept) <= set(keys[20:])
+
+
+async def test_an_unfinished_jobs_log_is_never_swept(yard: Yard) -> None:
+    yard.start_owner()
+    uid = await yard.submit()
+    key = await yard.place_of(uid)
+    await yard.reaches(uid, JobState.RUNNING)
+    logs = Shelf([key])
+    yard.clock.time += 400 * DAY_S
+    await retention(yard, logs, Shelf([]), logs_bytes_max=1).sweep()
+    assert logs.kept
+
+
+async def test_old_jobs_go_with_all_that_is_theirs(yard: Yard) -> None:
+    yard.start_owner()
+    (key,) = await finished(yard, 1)
+    logs, artifacts = Shelf([key]), Shelf([key])
+    yard.clock.time += 91 * DAY_S
+    await retention(yard, logs, artifacts).sweep()
+    assert await yard.ledger.get_job(key.uid) is None
+    assert not logs.kept
+    assert not artifacts.kept
+    assert await yard.ledger.list_events(after=0, limit=10) == []

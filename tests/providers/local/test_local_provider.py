@@ -1,0 +1,214 @@
+"""The `local` provider keeps the port's promises, for real."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from runyard.logs.layout import stream_file
+from runyard.model.attempt import AttemptKey
+from runyard.model.job import FileSource, JobSpec, Limits, Step, StepCondition, Workspace
+from runyard.model.outcome import OutcomeKind, ReasonCode
+from runyard.model.pool import AvailabilityKind, Demand
+from runyard.model.requirements import Isolation, Requirements
+from runyard.providers.local import LocalProvider, create_provider
+from runyard.providers.port import AttemptRequest, ProviderConfig
+
+pytestmark = pytest.mark.service
+
+
+@dataclass
+class Context:
+    """A RunContext over a folder."""
+
+    folder: Path
+    log_bytes_max: int = 1 << 20
+    phases: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def log_directory(self) -> Path:
+        return self.folder / "log"
+
+    @property
+    def artifact_directory(self) -> Path:
+        return self.folder / "artifacts"
+
+    async def record_phase(self, name, at):
+        self.phases.setdefault(name, at)
+
+    async def record_outputs(self, outputs):
+        self.outputs.update(outputs)
+
+    def log(self, step="000", stream="stdout") -> str:
+        file = stream_file(self.log_directory, step, stream)
+        return file.read_text() if file.exists() else ""
+
+
+def request(
+    script: str | None = None, *, number=1, slot=0, spec: JobSpec | None = None, **fields
+) -> AttemptRequest:
+    spec = spec or JobSpec(steps=(Step(name="main", command=("/bin/sh", "-ec", script)),), **fields)
+    env = {"RUNYARD_JOB": "j", "RUNYARD_TENANT": "t", "RUNYARD_QUEUE": "q", "RUNYARD_ATTEMPT": str(number)}
+    return AttemptRequest(
+        key=AttemptKey("0123456789abcdef", number), job_id="j", spec=spec, slot=slot, epoch=1, env=env
+    )
+
+
+@contextlib.asynccontextmanager
+async def open_provider(folder: Path, slots=2, **options) -> AsyncIterator[LocalProvider]:
+    provider = create_provider(
+        ProviderConfig(
+            pool="local", installation="i", data_directory=folder / "pool", slots=slots,
+            options={"uid_base": 731_600_000, "kill_grace": 0.3, **options},
+        )
+    )  # fmt: skip
+    await provider.start()
+    try:
+        yield provider
+    finally:
+        for resource in (await provider.list_resources()).resources:
+            await provider.destroy_resource(resource.name)
+        await provider.close()
+
+
+async def test_a_job_runs_with_the_environment_that_the_interface_lists(tmp_path):
+    context = Context(tmp_path)
+    spec = JobSpec(
+        steps=(
+            Step(name="one", command=("/bin/sh", "-c", "env; pwd"), env={"B": "step", "C": "3"}, dir="sub"),
+            Step(name="two", command=("/bin/sh", "-c", "pwd"), condition=StepCondition.ALWAYS),
+        ),
+        env={"A": "job", "B": "job"},
+        dir="base",
+        workspace=Workspace(
+            files=(
+                FileSource(path="base/x", content_base64="eA=="),
+                FileSource(path="sub/x", content_base64="eA=="),
+            )
+        ),
+    )
+    async with open_provider(tmp_path) as provider:
+        outcome = await provider.run_job(request(spec=spec), context)
+    assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+    *lines, directory = context.log().splitlines()
+    assert dict(line.split("=", 1) for line in lines) == {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/tmp/home",
+        "LANG": "C.UTF-8", "TZ": "UTC", "CI": "true", "RUNYARD_JOB": "j", "RUNYARD_TENANT": "t",
+        "RUNYARD_QUEUE": "q", "RUNYARD_ATTEMPT": "1", "RUNYARD_STEP": "one", "RUNYARD_WORKSPACE": "/workspace",
+        "RUNYARD_OUTPUTS": "/outputs", "A": "job", "B": "step", "C": "3", "PWD": "/workspace/sub",
+    }  # fmt: skip
+    assert (directory, context.log("001")) == ("/workspace/sub", "/workspace/base\n")
+    assert set(context.phases) == {"preparing", "workspace", "running", "step:one", "step:two"}
+
+
+async def test_run_job_of_an_ended_attempt_gives_the_same_outcome_and_outputs_from_a_new_provider(tmp_path):
+    first, second = Context(tmp_path), Context(tmp_path)
+    async with open_provider(tmp_path) as provider:
+        before = await provider.run_job(request("echo -n v > $RUNYARD_OUTPUTS/name; exit 5"), first)
+        async with contextlib.AsyncExitStack() as stack:
+            other = create_provider(
+                ProviderConfig(pool="local", installation="i", data_directory=tmp_path / "pool")
+            )
+            await other.start()
+            stack.push_async_callback(other.close)
+            after = await other.run_job(request("exit 5"), second)
+    assert before == after
+    assert first.outputs == second.outputs == {"name": "v"}
+    assert first.phases == second.phases
+
+
+async def test_a_stop_ends_a_running_attempt_canceled(tmp_path):
+    context = Context(tmp_path)
+    async with open_provider(tmp_path) as provider:
+        running = asyncio.create_task(provider.run_job(request("sleep 60"), context))
+        async with asyncio.timeout(10):
+            while "running" not in context.phases:
+                await asyncio.sleep(0.005)
+        await provider.stop_job(request("").key, grace_s=2.0)
+        assert (await running).kind is OutcomeKind.CANCELED
+
+
+async def test_a_stop_before_the_start_is_kept(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        await provider.stop_job(request("").key, grace_s=1.0)
+        outcome = await provider.run_job(request("exit 9"), Context(tmp_path))
+        assert (outcome.kind, outcome.was_seen) == (OutcomeKind.CANCELED, False)
+
+
+async def test_resources_are_listed_and_destroyed_and_missing_is_success(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        await provider.run_job(request("true"), Context(tmp_path))
+        listing = await provider.list_resources()
+        assert [resource.name for resource in listing.resources] == ["runyard-0123456789abcdef-1"]
+        assert listing.is_complete
+        await provider.destroy_resource("runyard-0123456789abcdef-1")
+        await provider.destroy_resource("runyard-0123456789abcdef-1")
+        await provider.destroy_resource("../../etc")
+        assert (await provider.list_resources()).resources == ()
+
+
+async def test_slots_have_user_ids_of_their_own_and_cannot_read_each_other(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        for slot in (0, 1):
+            await provider.run_job(
+                request("touch mine", number=slot + 1, slot=slot), Context(tmp_path / str(slot))
+            )
+        owners = [
+            (tmp_path / f"pool/attempts/runyard-0123456789abcdef-{n}/workspace/mine").stat().st_uid
+            for n in (1, 2)
+        ]
+        assert owners == [731_600_000, 731_600_001]
+
+
+async def test_memory_of_the_requirements_is_the_limit(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        hog = request(
+            "python3 -c 'x = bytearray(256 << 20)'", requirements=Requirements(memory_bytes=64 << 20)
+        )
+        outcome = await provider.run_job(hog, Context(tmp_path))
+        assert outcome.reason.code is ReasonCode.MEMORY
+
+
+async def test_limits_of_the_job_are_enforced(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        outcome = await provider.run_job(request("sleep 60", limits=Limits(run_s=0.2)), Context(tmp_path))
+        assert outcome.reason.code is ReasonCode.RUN_TIMEOUT
+
+
+async def test_a_check_starts_a_sandbox_and_leaves_nothing(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        found = {finding.name: finding for finding in await provider.check()}
+        assert found["start"].ok, found["start"]
+        assert found["isolation"].ok
+        assert (await provider.list_resources()).resources == ()
+
+
+async def test_supply_and_shape(tmp_path):
+    async with open_provider(tmp_path, slots=3, cpu=4, memory="2Gi") as provider:
+        assert (provider.shape.slots, provider.shape.budget.cpu_millis) == (3, 4000)
+        assert provider.shape.budget.memory_bytes == 2 << 30
+        supply = await provider.handle_queue_size(Demand(at=0.0, running=1))
+        assert (supply.slots, supply.idle) == (3, 2)
+        assert (await provider.can_dequeue(Requirements())).kind is AvailabilityKind.NOW
+        assert provider.capabilities.isolation is Isolation.CONTAINER
+
+
+async def test_without_isolation_a_step_runs_in_its_folders_under_its_id_and_limits(tmp_path):
+    context = Context(tmp_path)
+    script = "id -u; pwd; echo $HOME; echo x > $RUNYARD_OUTPUTS/o; (setsid sleep 9876.5 &) ; kill -9 $$"
+    async with open_provider(tmp_path, isolation="none") as provider:
+        bare = Requirements(isolation=Isolation.NONE)
+        outcome = await provider.run_job(request(script, slot=1, requirements=bare), context)
+        assert (outcome.reason.code, outcome.signal, outcome.exit_code) == (ReasonCode.SIGNAL, 9, None)
+        lines = context.log().splitlines()
+        assert lines[0] == "731600001"
+        assert lines[1].endswith("/workspace")
+        assert context.outputs == {"o": "x\n"}
+        missing = JobSpec(steps=(Step(name="a", command=("nope",)),), requirements=bare)
+        outcome = await provider.run_job(request(number=2, spec=missing), Context(tmp_path / "b"))
+        assert (outcome.reason.code, outcome.exit_code) == (ReasonCode.COMMAND, 127)
+        assert (await provider.can_dequeue(Requirements())).kind is AvailabilityKind.NEVER
