@@ -30,6 +30,8 @@ from runyard.api.description import describe
 from runyard.api.routes import ROUTERS
 from tests.api.world import Service, a_document, a_service
 
+pytestmark = pytest.mark.service
+
 EXAMPLES = 10
 CHECKS = [
     not_a_server_error,

@@ -11,8 +11,7 @@ from runyard.host.runner import AttemptRunner
 from runyard.host.zygote_client import Zygote
 
 
-async def main(plan_file: str, folder: str, stage: str) -> None:
-    plan = Plan.from_json(Path(plan_file).read_text())
+async def main(plan: Plan, folder: str, stage: str) -> None:
     zygote = Zygote(stage=stage or None, cgroups=plan.cgroups)
     await zygote.start()
 
@@ -25,4 +24,5 @@ async def main(plan_file: str, folder: str, stage: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    plan_file, *rest = sys.argv[1:]
+    asyncio.run(main(Plan.from_json(Path(plan_file).read_text()), *rest))

@@ -1,12 +1,14 @@
 """What an attempt leaves: artifacts and outputs, and nothing that is not its own."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from runyard.host.plan import PlanFile
 from runyard.model.outcome import OutcomeKind
+from tests.host.test_workspace import plan_git
 from tests.host.world import open_world, sh
 
 pytestmark = pytest.mark.service
@@ -92,19 +94,20 @@ async def test_a_name_that_is_no_text_is_kept_as_it_is(tmp_path):
         assert os.listdir(os.fsencode(Path(ran.directory.path) / "artifacts")) == [b"a\xffb"]
 
 
-async def test_a_file_of_the_job_does_not_follow_a_link_that_a_repository_brought(tmp_path):
-    """Files go over the repository: `evil -> /host/folder` in it must not carry them away."""
-    import subprocess
-
-    repository, victim = tmp_path / "repo", tmp_path / "victim"
-    victim.mkdir()
-    git = ["git", "-C", str(repository), "-c", "user.name=a", "-c", "user.email=b"]
-    subprocess.run(["git", "init", "-q", str(repository)], check=True)
-    (repository / "evil").symlink_to(victim)
+def repository_with_link(folder: Path, target: Path) -> Path:
+    git = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    (folder / "evil").symlink_to(target)
     subprocess.run([*git, "add", "."], check=True)
     subprocess.run([*git, "commit", "-qm", "m"], check=True)
-    from tests.host.test_workspace import plan_git
+    return folder
 
+
+async def test_a_file_of_the_job_does_not_follow_a_link_that_a_repository_brought(tmp_path):
+    """Files go over the repository: `evil -> /host/folder` in it must not carry them away."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    repository = repository_with_link(tmp_path / "repo", victim)
     async with open_world(tmp_path) as world:
         ran = await world.run(
             sh("true"),

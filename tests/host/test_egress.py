@@ -13,6 +13,7 @@ from tests.host.world import ENV, living_with, open_world, sh, until
 
 pytestmark = pytest.mark.service
 RESOLV_CONF = "/etc/hostname"  # any readable file: what is bound is what is seen
+HOSTNAME = Path(RESOLV_CONF).read_text()
 
 
 def reach(host: str, port: int) -> PlanStep:
@@ -31,7 +32,7 @@ async def test_the_job_has_an_address_and_a_route_before_its_command_runs(tmp_pa
         )
         assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message
         assert "tap0\t00000000\t0202000A" in ran.text
-        assert ran.text.endswith(Path(RESOLV_CONF).read_text())
+        assert ran.text.endswith(HOSTNAME)
 
 
 @pytest.mark.parametrize("where", ["10.0.2.2", "127.0.0.1", "own"])

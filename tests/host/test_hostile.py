@@ -2,13 +2,12 @@
 
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
 from runyard.host.plan import PlanStep
 from runyard.model.outcome import OutcomeKind
-from tests.host.world import ENV, USER_ID, open_world, sh
+from tests.host.world import ENV, USER_ID, living_with, open_world, sh
 
 pytestmark = pytest.mark.service
 
@@ -30,8 +29,8 @@ async def test_a_job_is_nobody_on_the_host_and_has_no_rights(tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    ["/var/run/docker.sock", "/run/docker.sock", "/var/lib", "/home/*", "/root/.??*", "/etc/shadow", "/oldroot", "/work",
-     "/sys/fs", "/opt", "/run/*", "/proc/1/root/etc/shadow"],
+    ["/var/run/docker.sock", "/run/docker.sock", "/var/lib", "/home/*", "/root/.??*", "/etc/shadow", "/oldroot",
+     "/work", "/sys/fs", "/opt", "/run/*", "/proc/1/root/etc/shadow"],
 )  # fmt: skip
 async def test_nothing_of_the_host_but_programs_is_there(tmp_path, path):
     async with open_world(tmp_path) as world:
@@ -45,9 +44,7 @@ async def test_the_data_folder_its_token_and_other_attempts_are_out_of_reach(tmp
     async with open_world(tmp_path) as world:
         other = await world.run(sh("echo secret > file"))
         ran = await world.run(
-            sh(
-                f"cat {tmp_path}/admin.token {other.directory.path}/workspace/file; find / -name admin.token 2>/dev/null"
-            )
+            sh(f"cat {tmp_path}/admin.token {other.directory.path}/workspace/file; find / -name admin.token")
         )
         assert ran.text == ""
 
@@ -72,7 +69,7 @@ async def test_programs_and_settings_of_the_host_cannot_be_written(tmp_path):
             sh("touch /usr/x /etc/x /x /dev/x; echo x > /etc/passwd; mkdir /usr/y; echo end")
         )
         assert ran.text == "end\n"
-        assert not Path("/usr/x").exists()
+    assert not os.path.exists("/usr/x")  # noqa: ASYNC240
 
 
 @pytest.mark.parametrize(
@@ -92,7 +89,7 @@ async def test_calls_into_the_kernel_that_no_job_needs_are_denied(tmp_path, call
 
 
 async def test_clone3_says_that_it_is_not_there(tmp_path):
-    script = "import ctypes; libc = ctypes.CDLL(None, use_errno=True); print(libc.syscall(435, 0, 0), ctypes.get_errno())"
+    script = "import ctypes; c = ctypes.CDLL(None, use_errno=True); print(c.syscall(435, 0, 0), ctypes.get_errno())"
     async with open_world(tmp_path) as world:
         assert (await world.run(python(script))).text == "-1 38\n"
 
@@ -132,21 +129,17 @@ async def test_the_environment_of_a_job_does_not_reach_what_runs_outside(tmp_pat
 
 async def test_secrets_in_an_environment_are_in_no_process_list(tmp_path):
     async with open_world(tmp_path) as world:
-        seen: list[bytes] = []
+        seen: list[list[int]] = []
 
         async def look(record):
-            for entry in Path("/proc").iterdir():
-                if entry.name.isdecimal():
-                    try:
-                        seen.append((entry / "cmdline").read_bytes())
-                    except OSError:
-                        continue
+            seen.append(living_with("hunter2-secret"))
 
         plan = world.plan(
             PlanStep(name="a", command=("sleep", "0.2"), env={**ENV, "TOKEN": "hunter2-secret"})
         )
         await world.run_plan(plan, look)
-        assert not any(b"hunter2-secret" in line for line in seen)
+        assert seen
+        assert not any(seen)
 
 
 async def test_what_a_job_leaves_is_removed_without_following_links(tmp_path):

@@ -8,6 +8,7 @@ import pytest
 
 from runyard.host import journal
 from runyard.host.attempt_directory import AttemptDirectory
+from runyard.host.linux import mount, unmount
 from runyard.host.plan import PlanStep
 from runyard.logs.layout import read_cut, stream_file
 from runyard.model.outcome import OutcomeKind
@@ -15,6 +16,15 @@ from tests.host.world import ENV, open_world, sh
 
 pytestmark = pytest.mark.service
 MIB = 1 << 20
+
+
+def memory_peak(pid: int) -> list[int]:
+    """The most memory that the process held, in bytes; nothing where it is gone already."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return []
+    return [int(value) * 1024 for value in re.findall(r"VmHWM:\s+(\d+)", status)]
 
 
 async def test_any_byte_is_kept_as_it_is(tmp_path):
@@ -43,14 +53,7 @@ async def test_a_long_log_costs_little_memory_and_bounded_disk_and_keeps_head_an
 
         async def note_peak(record):
             if record["what"] == journal.STEP_ENDED:
-                pid = AttemptDirectory(tmp_path / plan.name).shim_pid()
-                try:
-                    status = Path(f"/proc/{pid}/status").read_text()
-                except OSError:
-                    return
-                match = re.search(r"VmHWM:\s+(\d+)", status)
-                if match:
-                    peak.append(int(match[1]) * 1024)
+                peak.extend(memory_peak(AttemptDirectory(tmp_path / plan.name).shim_pid()))
 
         ran = await world.run_plan(plan, note_peak)
         file = stream_file(ran.directory.path / "log", "000", "stdout")
@@ -80,3 +83,15 @@ async def test_later_steps_still_have_a_head_or_a_tail_of_their_own(tmp_path):
         ran = await world.run(sh(f"head -c {MIB} /dev/zero"), sh("echo the end"), log_bytes_max=256 * 1024)
         assert ran.log("001") == b"the end\n"
         assert read_cut(stream_file(ran.directory.path / "log", "001", "stdout")) is None
+
+
+async def test_a_full_disk_under_the_logs_ends_the_job_with_that_reason(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount("tmpfs", str(small), "tmpfs", 0, "size=1m")
+    try:
+        async with open_world(tmp_path) as world:
+            ran = await world.run(sh("yes"), log_directory=str(small), log_bytes_max=64 * MIB)
+            assert (ran.outcome.kind, ran.code) == (OutcomeKind.FAILED, "disk")
+    finally:
+        unmount(str(small))

@@ -85,7 +85,8 @@ async def test_a_step_that_leaves_links_at_mount_points_cannot_reach_the_host_wi
     async with open_world(tmp_path) as world:
         ran = await world.run(
             sh(
-                f"cd /; for d in etc tmp workspace proc; do mv /$d /was-$d; ln -sfn /oldroot{victim}/made /$d; done; echo left"
+                f"for d in etc tmp workspace proc; do mv /$d /was-$d; ln -sfn /oldroot{victim}/made /$d; done;"
+                "echo left"
             ),
             sh("echo ran", "b", condition="always"),
             root_directory=str(root),

@@ -188,10 +188,14 @@ def test_urls_are_read_as_git_reads_them(url, protocol, host, port):
     ],
 )
 def test_what_is_no_url_or_no_allowed_protocol_is_refused(url):
-    git = PlanGit(url=url)
     with pytest.raises(SourceRefused):
-        git_source.check_protocol(git_source.parse_url(url), git)
-        git_source.pin_address(git_source.parse_url(url), git, lambda host, port: ["127.0.0.1"])
+        ask_for(url)
+
+
+def ask_for(url):
+    remote, git = git_source.parse_url(url), PlanGit(url=url)
+    git_source.check_protocol(remote, git)
+    git_source.pin_address(remote, git, lambda host, port: ["127.0.0.1"])
 
 
 @pytest.mark.parametrize("ref", ["--upload-pack=x", "a b", "a:b", "a..b^", " "])

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import secrets
 import time
@@ -23,15 +24,12 @@ from runyard.model.outcome import Outcome
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp/home", "LANG": "C.UTF-8"}
 USER_ID = 731_500_001
 STAGE = "/run/runyard/test-stage"
-_results = None
 
 
+@functools.cache
 def host():
     """What was probed, once for a test process."""
-    global _results
-    if _results is None:
-        _results = probe(USER_ID)
-    return _results
+    return probe(USER_ID)
 
 
 def sh(script: str, name: str = "main", **fields) -> PlanStep:
@@ -150,7 +148,7 @@ def living_with(marker: str) -> list[int]:
 async def until(condition, timeout_s=20.0):
     """Looks until it is so; fails after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in other processes
             await asyncio.sleep(0.005)
 
 

@@ -8,6 +8,7 @@ has no right to change them. slirp4netns dies with the shim, and is ended after 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import os
 import re
@@ -26,7 +27,22 @@ PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "19
 READY_S = 10.0
 _RTM_NEWROUTE, _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE = 24, 0x1, 0x4, 0x400
 _RTN_UNREACHABLE, _RTA_DST, _TABLE_MAIN, _PROTOCOL_STATIC = 7, 1, 254, 4
+_NS_GET_USERNS = 0xB701
 _LOCAL_ADDRESS = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
+
+
+class NetworkNamespace:
+    """The network namespace of a process, held open. Without root also the user namespace that owns it (`user_fd`):
+    bubblewrap may have put its process into one further within, from which the network cannot be set up."""
+
+    def __init__(self, pid: int) -> None:
+        self.net_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.user_fd = -1 if os.geteuid() == 0 else fcntl.ioctl(self.net_fd, _NS_GET_USERNS)
+
+    def close(self) -> None:
+        for fd in (self.net_fd, self.user_fd):
+            if fd >= 0:
+                os.close(fd)
 
 
 class Egress:
@@ -42,18 +58,20 @@ class Egress:
         """Raises OSError saying what failed; the command must then not be let go."""
         _await_loopback(init_pid)
         blocked = [*LINK_LOCAL, *([] if self._allow_private else PRIVATE), *host_addresses()]
+        namespaces = NetworkNamespace(init_pid)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
-            self._pid = self._start(init_pid, ready_write)
+            self._pid = self._start(namespaces, ready_write)
             self._pidfd = os.pidfd_open(self._pid)
             os.close(ready_write)
             ready_write = -1
             self._await_ready(ready_read)
+            add_unreachable(namespaces, blocked)
         finally:
+            namespaces.close()
             os.close(ready_read)
             if ready_write >= 0:
                 os.close(ready_write)
-        add_unreachable(init_pid, blocked)
 
     def close(self) -> None:
         if self._pidfd < 0:
@@ -65,16 +83,23 @@ class Egress:
         os.close(self._pidfd)
         self._pidfd = -1
 
-    def _start(self, init_pid: int, ready_fd: int) -> int:
+    def _start(self, namespaces: NetworkNamespace, ready_fd: int) -> int:
         arguments = [self._slirp, "--configure", "--mtu=65520", "--disable-host-loopback"]
-        arguments += ["--enable-sandbox", "--enable-seccomp", f"--ready-fd={ready_fd}", str(init_pid), "tap0"]
+        arguments += ["--enable-seccomp", f"--ready-fd={ready_fd}", "--netns-type=path"]
+        if namespaces.user_fd < 0:
+            arguments.append("--enable-sandbox")
+        else:  # where its own sandbox would need a group 0 that is not there
+            arguments.append(f"--userns-path=/proc/self/fd/{namespaces.user_fd}")
+        arguments += [f"/proc/self/fd/{namespaces.net_fd}", "tap0"]
         pid = os.fork()
         if pid == 0:
             try:
                 null = os.open("/dev/null", os.O_RDWR)
                 for fd in (0, 1, 2):
                     os.dup2(null, fd)
-                os.set_inheritable(ready_fd, True)
+                for fd in (ready_fd, namespaces.net_fd, namespaces.user_fd):
+                    if fd >= 0:
+                        os.set_inheritable(fd, True)
                 signal.pthread_sigmask(signal.SIG_SETMASK, ())
                 die_with_parent(signal.SIGKILL)
                 os.execve(self._slirp, arguments, {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
@@ -112,13 +137,13 @@ def host_addresses() -> list[str]:
     return sorted(f"{address}/32" for address in found if not address.startswith("127."))
 
 
-def add_unreachable(pid: int, networks: Iterable[str]) -> None:
-    """Adds a route `unreachable` for each network in the network namespace of `pid`. A child enters, we stay."""
+def add_unreachable(namespaces: NetworkNamespace, networks: Iterable[str]) -> None:
+    """Adds a route `unreachable` for each network in the namespace. A child enters, we stay."""
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
     if child == 0:
         try:
-            _enter_and_add(pid, networks)
+            _enter_and_add(namespaces, networks)
         except OSError as error:
             os.write(error_write, str(error).encode())
         finally:
@@ -131,12 +156,10 @@ def add_unreachable(pid: int, networks: Iterable[str]) -> None:
         raise OSError(f"the sandbox's routes could not be set: {words.decode(errors='replace')}")
 
 
-def _enter_and_add(pid: int, networks: Iterable[str]) -> None:
-    user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
-    net = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY)
-    if os.geteuid() != 0:
-        setns(user, CLONE_NEWUSER)
-    setns(net, CLONE_NEWNET)
+def _enter_and_add(namespaces: NetworkNamespace, networks: Iterable[str]) -> None:
+    if namespaces.user_fd >= 0:
+        setns(namespaces.user_fd, CLONE_NEWUSER)
+    setns(namespaces.net_fd, CLONE_NEWNET)
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
         for number, network in enumerate(networks):
             netlink.send(_new_route(ipaddress.IPv4Network(network), number))

@@ -143,7 +143,8 @@ def _signature(seen: os.stat_result) -> tuple[int, int, int]:
 
 
 def mount_overlay(target: str, *, lower: str, upper: str, work: str) -> None:
-    """A writable layer over a read-only tree, whose top keeps its owner and mode. A colon or comma in a path would be read as overlayfs's own."""
+    """A writable layer over a read-only tree, whose top keeps its owner and mode. A colon or comma in a path would be
+    read as overlayfs's own."""
     for path in (lower, upper, work):
         if set(path) & set(":,\\"):
             raise ValueError(f"overlayfs cannot take the path {path!r}")

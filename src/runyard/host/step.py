@@ -228,6 +228,8 @@ class Program:
 
     def _send_term(self, child: Child) -> None:
         """To each process of the job, once. While bubblewrap still makes the sandbox there is none: later again."""
+        if self._command.is_sandboxed and self._init_pid is None:
+            return
         spared = {child.pid, self._init_pid} if self._command.is_sandboxed else set()
         for pid in self._members(child) - spared:
             self._term_is_due = False

@@ -16,6 +16,7 @@ from runyard.model.pool import AvailabilityKind, Demand
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.local import LocalProvider, create_provider
 from runyard.providers.port import AttemptRequest, ProviderConfig
+from tests.host.world import until
 
 pytestmark = pytest.mark.service
 
@@ -125,9 +126,7 @@ async def test_a_stop_ends_a_running_attempt_canceled(tmp_path):
     context = Context(tmp_path)
     async with open_provider(tmp_path) as provider:
         running = asyncio.create_task(provider.run_job(request("sleep 60"), context))
-        async with asyncio.timeout(10):
-            while "running" not in context.phases:
-                await asyncio.sleep(0.005)
+        await until(lambda: "running" in context.phases)
         await provider.stop_job(request("").key, grace_s=2.0)
         assert (await running).kind is OutcomeKind.CANCELED
 

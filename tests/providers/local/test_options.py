@@ -34,7 +34,8 @@ def test_right_keys_are_read():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("wrong", [{"git_protocols": ["ext"]}, {"git_file_roots": ["rel"]}, {"uid_base": 0}, {"memory": -1},
+@pytest.mark.parametrize("wrong", [{"git_protocols": ["ext"]}, {"git_file_roots": ["rel"]}, {"uid_base": 0},
+                                   {"memory": -1},
                                    {"cpu": True}, {"allow_private_addresses": "yes"}, {"kill_grace": -1}])  # fmt: skip
 def test_dangerous_values_are_refused(wrong):
     with pytest.raises(ConfigError):
