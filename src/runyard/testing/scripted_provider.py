@@ -1,69 +1,45 @@
 """A provider whose world is a dictionary and whose every answer is in the test's hands.
 
 It keeps the port's promises (idempotent by name, cancel leaves it running) in a `World` that outlives the provider
-object, as real places outlive the service. Misbehaviour is asked for by name, call by call.
+object. Misbehaviour is asked for by name: call by call (`faults`, `run_errors` and their kin) or by a function that is
+asked before each call (`misbehave`).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from runyard.model.attempt import AttemptKey
+from runyard.model.errors import Unreachable
 from runyard.model.finding import Finding
-from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode
-from runyard.model.pool import Availability, Budget, Demand, Supply, now
+from runyard.model.outcome import Outcome, lost
+from runyard.model.pool import Availability, AvailabilityKind, Budget, Demand, Supply, never, now
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.port import (
     AttemptRequest,
     Capabilities,
     PoolShape,
-    Resource,
     ResourceListing,
     RunContext,
 )
+from runyard.testing.misbehaviour import Fault, Verb, deliver
+from runyard.testing.scripted_world import CANCELED, Place, World
 
+__all__ = ["CANCELED", "Place", "ScriptedProvider", "World"]
 
-@dataclass(slots=True)
-class Place:
-    """Where one attempt runs. `starts` counts how often its command really began: more than once breaks the promise."""
+ARCH = "amd64"
+FLAWLESS = Fault()
 
-    request: AttemptRequest
-    created_at: float
-    starts: int = 0
-    outcome: Outcome | None = None
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class World:
-    """All places there are; survives the provider objects that come and go over it."""
-
-    def __init__(self) -> None:
-        self.places: dict[str, Place] = {}
-        self.stopped_before_start: set[str] = set()
-        self.started = asyncio.Event()
-        self.starts: dict[str, int] = defaultdict(int)
-
-    def end(self, key: AttemptKey, outcome: Outcome) -> None:
-        """The attempt's command ends, whether anybody watches or not."""
-        place = self.places[key.resource_name]
-        place.outcome = outcome
-        place.changed.set()
-
-    @property
-    def running(self) -> list[AttemptKey]:
-        return [place.request.key for place in self.places.values() if place.outcome is None]
-
-
-CANCELED = Outcome(
-    kind=OutcomeKind.CANCELED, reason=Reason(code=ReasonCode.CANCELED, message="canceled by request")
-)
+T = TypeVar("T")
+Misbehave = Callable[[Verb, str], Fault | None]
 
 
 class ScriptedProvider:
-    """`run_errors`, `stop_errors`, `destroy_errors` and `list_errors` are raised one by one by the next calls."""
+    """`run_errors`, `stop_errors`, `destroy_errors` and `list_errors` are raised one by one by the next calls, before
+    any effect, `run_errors_after_start` after it; `faults` holds the coming faults of each verb."""
 
     def __init__(
         self, world: World, *, shape: PoolShape | None = None, answer: Availability | None = None
@@ -76,13 +52,17 @@ class ScriptedProvider:
         self.stop_errors: list[Exception] = []
         self.destroy_errors: list[Exception] = []
         self.list_errors: list[Exception] = []
+        self.faults: dict[Verb, list[Fault]] = defaultdict(list)
+        self.misbehave: Misbehave = lambda verb, name: None
         self.lists_completely = True
         self.stops_at_once = True
         self.demands: list[Demand] = []
+        self._is_down = False
+        self._following: set[asyncio.Future[None]] = set()
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(isolation=Isolation.CONTAINER, description="a script")
+        return Capabilities(isolation=Isolation.CONTAINER, labels={"arch": ARCH}, description="a script")
 
     @property
     def shape(self) -> PoolShape:
@@ -94,41 +74,57 @@ class ScriptedProvider:
     async def close(self) -> None:
         return None
 
+    # -- the provider's own process -------------------------------------------------------------------------------
+    def crash(self) -> None:
+        """Whoever calls or follows gets no answer any more; places go on."""
+        self._is_down = True
+        for following in self._following:
+            if not following.done():
+                following.set_exception(Unreachable("the provider's process died"))
+        self._following.clear()
+
+    def recover(self) -> None:
+        self._is_down = False
+
+    # -- the port -------------------------------------------------------------------------------------------------
     async def can_dequeue(self, requirements: Requirements) -> Availability:
-        return self.answer
+        answer = self.answer
+        if answer.kind is AvailabilityKind.NOW and requirements.arch not in (None, ARCH):
+            answer = never(f"this pool has arch {ARCH}, the job asks for {requirements.arch}")
+        return await self._ask(Verb.CAN_DEQUEUE, "", lambda: answer)
 
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         if self.run_errors:
             raise self.run_errors.pop(0)
-        name = attempt.key.resource_name
-        if name in self.world.stopped_before_start:
-            return CANCELED
-        place = self.world.places.get(name)
-        if place is None:
-            place = Place(request=attempt, created_at=0.0)
-            self.world.places[name] = place
-        if not place.starts:
-            place.starts += 1
-            self.world.starts[name] += 1
-            self.world.started.set()
+        place = await self._ask(Verb.RUN, attempt.key.resource_name, lambda: self.world.run(attempt))
         if self.run_errors_after_start:
             raise self.run_errors_after_start.pop(0)
-        await context.record_phase("running", 1.0)
-        while place.outcome is None:
-            await place.changed.wait()
+        if place.starts:
+            await context.record_phase("preparing", place.created_at)
+            await context.record_phase("running", place.started_at)
+        while not place.is_told:
+            if self.world.places.get(attempt.key.resource_name) is not place:
+                return lost("its place was destroyed", was_seen=True)
+            await self._follow(place)
+        assert place.outcome is not None
+        if place.play.outputs:
+            await context.record_outputs(place.play.outputs)
         return place.outcome
 
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
         if self.stop_errors:
             raise self.stop_errors.pop(0)
-        if key.resource_name not in self.world.places:
-            self.world.stopped_before_start.add(key.resource_name)
-        elif self.stops_at_once and self.world.places[key.resource_name].outcome is None:
-            self.world.end(key, CANCELED)
+        place = self.world.places.get(key.resource_name)
+        if place is not None and not self.stops_at_once:
+            return
+        await self._ask(Verb.STOP, key.resource_name, lambda: self.world.stop(key, grace_s=grace_s))
 
     async def handle_queue_size(self, demand: Demand) -> Supply:
-        self.demands.append(demand)
-        return Supply(slots=self._shape.slots)
+        def note() -> Supply:
+            self.demands.append(demand)
+            return Supply(slots=self._shape.slots)
+
+        return await self._ask(Verb.QUEUE_SIZE, "", note)
 
     async def check(self) -> Sequence[Finding]:
         return (Finding(name="script", ok=True, message="it plays"),)
@@ -136,14 +132,41 @@ class ScriptedProvider:
     async def list_resources(self) -> ResourceListing:
         if self.list_errors:
             raise self.list_errors.pop(0)
-        resources = tuple(
-            Resource(name=name, created_at=place.created_at, is_running=place.outcome is None)
-            for name, place in self.world.places.items()
-        )
-        return ResourceListing(resources=resources, is_complete=self.lists_completely)
+        fault = self._next_fault(Verb.LIST, "") or FLAWLESS
+        self._need_up()
+        resources = self.world.list() if fault == FLAWLESS else await deliver(fault, self.world.list)
+        kept = resources[: len(resources) - round(len(resources) * fault.forgets)]
+        is_complete = self.lists_completely and not (fault.forgets and fault.admits)
+        return ResourceListing(resources=kept, is_complete=is_complete)
 
     async def destroy_resource(self, name: str) -> None:
         if self.destroy_errors:
             raise self.destroy_errors.pop(0)
-        self.world.places.pop(name, None)
-        self.world.stopped_before_start.discard(name)
+        await self._ask(Verb.DESTROY, name, lambda: self.world.destroy(name))
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+    async def _ask(self, verb: Verb, name: str, effect: Callable[[], T]) -> T:
+        self._need_up()
+        fault = self._next_fault(verb, name)
+        if fault is None:
+            return effect()
+        return await deliver(fault, effect)
+
+    def _next_fault(self, verb: Verb, name: str) -> Fault | None:
+        if self.faults[verb]:
+            return self.faults[verb].pop(0)
+        return self.misbehave(verb, name)
+
+    def _need_up(self) -> None:
+        if self._is_down:
+            raise Unreachable("the provider's process does not answer")
+
+    async def _follow(self, place: Place) -> None:
+        self._need_up()
+        following: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place.watching.append(following)
+        self._following.add(following)
+        try:
+            await following
+        finally:
+            self._following.discard(following)
