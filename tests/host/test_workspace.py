@@ -202,3 +202,17 @@ def ask_for(url):
 def test_a_ref_that_is_none_is_refused(ref):
     with pytest.raises(SourceRefused):
         git_source.check_ref(ref)
+
+
+@pytest.mark.service
+async def test_steps_write_into_a_layer_over_the_clone_which_stays_as_it_was_fetched(tmp_path, repository):
+    folder, _ = repository
+    async with open_world(tmp_path) as world:
+        git = plan_git(str(folder), tmp_path)
+        script = "rm file; echo new > other; mkdir d; echo x > d/e; git status --porcelain | sort"
+        ran = await world.run(sh(script), git=git, artifacts=("other", "d/**", "file"))
+        assert ran.text == " D file\n?? d/\n?? other\n"
+        kept = ran.directory.path / "artifacts"
+        assert {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()} == {"other", "d/e"}
+        assert (ran.directory.path / "base" / "file").read_text() == "2\n"
+        assert not (ran.directory.path / "base" / "other").exists()

@@ -25,7 +25,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 24 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "runyard-test", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m,mode=711", "runyard-test", str(folder)], check=True
+    )
     try:
         yield folder
     finally:
@@ -73,7 +75,9 @@ def submit_until_refused(client: Client, taken: list[str]) -> RunyardApiError:
     """What was answered goes into `taken`; returns the refusal."""
     for number in range(2_000):
         try:
-            taken.append(client.submit({"steps": [{"run": "true"}], "env": {"A": "x" * 4000}}, id=f"full-{number}").id)
+            taken.append(
+                client.submit({"steps": [{"run": "true"}], "env": {"A": "x" * 4000}}, id=f"full-{number}").id
+            )
         except RunyardApiError as error:
             return error
     pytest.fail("a full disk refused nothing")

@@ -20,6 +20,7 @@ from runyard.host.plan import Plan
 
 PLAN, LOCK, JOURNAL, STOP = "plan.json", "lock", "journal", "stop"
 WORKSPACE, TMP, OUTPUTS, UPPER, WORK = "workspace", "tmp", "outputs", "upper", "work"
+BASE, BASE_UPPER, BASE_WORK = "base", "base-upper", "base-work"
 
 
 class AttemptDirectory:

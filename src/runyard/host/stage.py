@@ -23,6 +23,7 @@ from runyard.host.linux import (
     MS_SLAVE,
     bind,
     mount,
+    unmount,
     unshare,
 )
 from runyard.host.sandbox import MOUNT_POINTS
@@ -85,6 +86,15 @@ class Stage:
         bind(outputs, self.outputs)
         options = "newinstance,ptmxmode=0666,mode=620"
         mount("devpts", f"{self.devices}/pts", "devpts", MS_NOSUID, options)
+
+    def layer_workspace(self, workspace: str, *, base: str, upper: str, work: str) -> None:
+        """In the shim: from now on the workspace is a writable layer over the tree that was made in it, which becomes
+        `base` and is written to no more."""
+        unmount(self.workspace)
+        os.rename(workspace, base)
+        os.mkdir(workspace, 0o755)
+        mount_overlay(workspace, lower=base, upper=upper, work=work)
+        bind(workspace, self.workspace)
 
     def _build_devices(self) -> None:
         os.mkdir(self.devices, 0o755)

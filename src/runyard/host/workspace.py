@@ -15,6 +15,7 @@ from runyard.host.linux import bind
 from runyard.host.plan import PlanGit, PlanStep
 from runyard.host.sandbox import PATH
 from runyard.host.sandbox_command import Extras, Place, sandboxed
+from runyard.host.stage import Stage
 from runyard.host.step import Command, ProgramEnd
 from runyard.host.verdict import NOT_FOUND
 from runyard.logs.layout import SETUP
@@ -44,8 +45,21 @@ def fill(place: Place, run: RunProgram) -> ProgramEnd | None:
         end = _clone(place, place.plan.git, run)
         if end is not None:
             return end
+        if place.stage is not None:
+            _layer(place, place.stage)
     _write_files(place)
     return None
+
+
+def _layer(place: Place, stage: Stage) -> None:
+    """The clone is a base that stays as it was fetched; what the job writes goes into a layer of its own."""
+    file = place.directory.file
+    stage.layer_workspace(
+        file(folders.WORKSPACE),
+        base=file(folders.BASE),
+        upper=file(folders.BASE_UPPER),
+        work=file(folders.BASE_WORK),
+    )
 
 
 def _clone(place: Place, git: PlanGit, run: RunProgram) -> ProgramEnd | None:

@@ -77,7 +77,9 @@ class World:
     @property
     def running(self) -> list[AttemptKey]:
         return [
-            place.request.key for place in self.places.values() if place.request is not None and place.is_running
+            place.request.key
+            for place in self.places.values()
+            if place.request is not None and place.is_running
         ]
 
     # -- what providers ask ---------------------------------------------------------------------------------------
@@ -116,7 +118,9 @@ class World:
     def list(self) -> tuple[Resource, ...]:
         """As it was `listing_lag_s` ago."""
         seen_at = self.now() - self.listing_lag_s
-        listed = [_resource(name, place) for name, place in self.places.items() if place.created_at <= seen_at]
+        listed = [
+            _resource(name, place) for name, place in self.places.items() if place.created_at <= seen_at
+        ]
         if self.listing_lag_s:
             listed += [resource for resource, gone_at in self._gone.values() if gone_at > seen_at]
         return tuple(listed)

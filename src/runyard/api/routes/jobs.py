@@ -106,7 +106,9 @@ async def delete_job(call: TenantSubmitter, id: str) -> Response:
     """409 while the job is not final: cancel it first."""
     job = await find_job(call, id)
     services = call.context.services
-    if job.state.is_final:  # and stays so (I2). Files first: a crash in between leaves a job that can be deleted again
+    if (
+        job.state.is_final
+    ):  # and stays so (I2). Files first: a crash in between leaves a job that can be deleted again
         await services.logs.delete_job(job.uid)
         await services.artifacts.delete_job(job.uid)
     await services.ledger.delete_job(job.uid)
