@@ -23,6 +23,7 @@ from runyard.model.event import JobEvent
 TAIL_EVENTS_MAX = 5_000
 PAGE_EVENTS_MAX = 500
 TIMER_S = 2.0
+BURST_S = 0.02
 _log = structlog.get_logger()
 
 
@@ -93,15 +94,18 @@ class EventTail:
 
     async def _follow(self) -> None:
         subscription = self._ledger.subscribe("events")
+        loop = asyncio.get_running_loop()
         try:
             while True:
+                read_at = loop.time()
                 try:
                     has_more = await self._append_page()
                 except LedgerUnavailable as error:
                     _log.warning("event_tail_waits", error=error.message)
                     has_more = False
-                if not has_more:
-                    await subscription.wait(TIMER_S)
+                if not has_more and await subscription.wait(TIMER_S):
+                    # The first of a burst is told at once, what follows closely is told together.
+                    await asyncio.sleep(read_at + BURST_S - loop.time())
         finally:
             subscription.close()
 

@@ -6,7 +6,6 @@ same way whatever becomes of the service or its configuration.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -91,7 +90,7 @@ class Plan:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        return json.dumps(_shallow(self), default=_shallow, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
@@ -108,6 +107,11 @@ class Plan:
             artifacts=tuple(document.pop("artifacts")),
             **document,
         )
+
+
+def _shallow(value: Any) -> dict[str, Any]:
+    """One level of a dataclass; the encoder comes back for the next. `asdict` would copy every text in it first."""
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}
 
 
 def _step(document: dict[str, Any]) -> PlanStep:

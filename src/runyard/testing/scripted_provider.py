@@ -26,7 +26,8 @@ from runyard.providers.port import (
     RunContext,
 )
 from runyard.testing.misbehaviour import Fault, Verb, deliver
-from runyard.testing.scripted_world import CANCELED, Place, World
+from runyard.testing.plays import CANCELED
+from runyard.testing.scripted_world import Place, World
 
 __all__ = ["CANCELED", "Place", "ScriptedProvider", "World"]
 

@@ -6,32 +6,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runyard.model.attempt import AttemptKey
-from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, Usage
+from runyard.model.outcome import Outcome
 from runyard.providers.port import AttemptRequest, Resource
+from runyard.testing.plays import CANCELED, NEVER_STARTED, Play
 from runyard.testing.virtual_time import call_outside
-
-CANCELED = Outcome(
-    kind=OutcomeKind.CANCELED, reason=Reason(code=ReasonCode.CANCELED, message="canceled by request")
-)
-NEVER_STARTED = Outcome(
-    kind=OutcomeKind.CANCELED,
-    reason=Reason(code=ReasonCode.CANCELED, message="canceled before it started"),
-    was_seen=False,
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Play:
-    """What an attempt's command does by itself: ends with `outcome` after `lasts_s` (None: runs until it is told)."""
-
-    lasts_s: float | None = None
-    outcome: Outcome = Outcome(kind=OutcomeKind.SUCCEEDED, exit_code=0)
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    ignores_term: bool = False
 
 
 @dataclass(slots=True)
@@ -55,7 +37,7 @@ class Place:
 
 class World:
     """All places there are. `now` is its own clock (epoch seconds); `script` says what a command does; ends are told
-    `outcome_lag_s` late; listings show what was `listing_lag_s` ago; `on_start` and `on_destroy` look on."""
+    `outcome_lag_s` late; `starts` and `ends` remember what was destroyed too; listings show what was `listing_lag_s` ago; `on_start` and `on_destroy` look on."""
 
     def __init__(
         self,
@@ -67,6 +49,7 @@ class World:
         self.script = script
         self.places: dict[str, Place] = {}
         self.starts: dict[str, int] = defaultdict(int)
+        self.ends: dict[str, Outcome] = {}
         self.started = asyncio.Event()
         self.outcome_lag_s = 0.0
         self.listing_lag_s = 0.0
@@ -137,13 +120,14 @@ class World:
         self.starts[name] += 1
         self.started.set()
         self.on_start(name)
-        for after_s, outcome in _ends(place.request, place.play):
+        for after_s, outcome in place.play.ends(place.request):
             call_outside(after_s, self._end_if_running, name, place, outcome)
 
     def _end_if_running(self, name: str, place: Place, outcome: Outcome) -> None:
         if not place.is_running or self.places.get(name) is not place:
             return
         place.outcome = outcome
+        self.ends[name] = outcome
         if self.outcome_lag_s:
             call_outside(self.outcome_lag_s, _tell, place)
         else:
@@ -160,22 +144,3 @@ def _tell(place: Place) -> None:
 
 def _resource(name: str, place: Place) -> Resource:
     return Resource(name=name, created_at=place.created_at, is_running=place.is_running)
-
-
-def _ends(request: AttemptRequest, play: Play) -> list[tuple[float, Outcome]]:
-    """By itself, by the step's time-out and by the job's: the first one counts."""
-    ends = [(request.spec.limits.run_s, _timed_out(ReasonCode.RUN_TIMEOUT, request.spec.limits.run_s))]
-    step_s = request.spec.steps[0].timeout_s if request.spec.steps else None
-    if step_s is not None:
-        ends.append((step_s, _timed_out(ReasonCode.STEP_TIMEOUT, step_s)))
-    if play.lasts_s is not None:
-        ends.append((play.lasts_s, play.outcome))
-    return ends
-
-
-def _timed_out(code: ReasonCode, after_s: float) -> Outcome:
-    return Outcome(
-        kind=OutcomeKind.TIMED_OUT,
-        reason=Reason(code=code, message=f"ended after {after_s:g} s"),
-        usage=Usage(wall_s=after_s),
-    )

@@ -101,7 +101,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def _pass(self, seconds: float) -> None:
         self._at += seconds
 
-    def call_soon(
+    # Their callbacks' types are checked by the callers; typeshed ties them to the arguments, which nothing here needs.
+    def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         context = copy_context() if context is None else context
@@ -112,13 +113,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         turn.handle = super().call_soon(turn, context=_outside())
         return turn.handle
 
-    def call_soon_threadsafe(
+    def call_soon_threadsafe(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         """What is called across threads is called across processes here: it belongs to none."""
         return self.call_soon(callback, *args, context=_outside())
 
-    def call_at(
+    def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         context = copy_context() if context is None else context

@@ -1,0 +1,132 @@
+"""One simulated control-plane process: the production dispatcher, timekeeper and sweeps, on links that fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from runyard.dispatch.context import AttemptContext
+from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.pool_dispatcher import PoolDispatcher
+from runyard.dispatch.retention import Keep, Retention
+from runyard.dispatch.service import Dispatcher
+from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.timekeeper import Timekeeper
+from runyard.ledger.port import Claimed, Ledger
+from runyard.model.attempt import AttemptKey
+from runyard.model.clock import Clock
+from runyard.model.pool import Fence, PoolSettings
+from runyard.providers.port import PoolShape, Provider
+from runyard.testing.scripted_provider import ScriptedProvider
+from runyard.testing.scripted_world import World
+from runyard.testing.simulation.link import Link, LinkedLedger, LinkedProvider
+from runyard.testing.virtual_time import Process
+
+SAFETY_TIMER_S = 30.0
+_DAY_S = 86_400.0
+_NOWHERE = Path("/nonexistent")
+
+SweepOf = Callable[..., Sweep]
+
+
+@dataclass(slots=True)
+class SimulatedClock:
+    """Runs with the loop; the wall clock can be set, the boot clock cannot."""
+
+    offset_s: float = 0.0
+
+    def now(self) -> float:
+        return 1_000_000.0 + asyncio.get_running_loop().time() + self.offset_s
+
+    def boottime(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """A fault put into the parts under test, to see whether it is found. Each field wraps or replaces one of them."""
+
+    ledger: Callable[[Ledger], Any] = field(default=lambda ledger: ledger)
+    provider: Callable[[Provider], Any] = field(default=lambda provider: provider)
+    sweep: SweepOf = Sweep
+
+
+class _NoStore:
+    """Logs and artifacts, of which there are none here."""
+
+    async def delete(self, key: AttemptKey) -> None:
+        return None
+
+    async def size_bytes(self) -> int:
+        return 0
+
+
+class SimulatedService:
+    """One life of a service. `name` is its owner's name, the same over its lives; the process's is of this life."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        process: Process,
+        link: Link,
+        ledger: Ledger,
+        checked: Callable[[str, str, tuple[Any, ...], object], None],
+        world: World,
+        settings: PoolSettings,
+        clock: Clock,
+        plant: Plant,
+    ) -> None:
+        self.name = name
+        self.process = process
+        self.link = link
+        self._settings = settings
+        who = process.name
+        linked = LinkedLedger(
+            plant.ledger(ledger), link, checked=lambda call, args, result: checked(who, call, args, result)
+        )
+        self._ledger = cast(Ledger, linked)
+        scripted = ScriptedProvider(world, shape=PoolShape(slots=settings.slots, budget=settings.budget))
+        scripted.misbehave = link.misbehave
+        self._provider = cast(Provider, LinkedProvider(plant.provider(scripted), link))
+        self._dispatcher = self._assemble(clock, plant)
+
+    def _assemble(self, clock: Clock, plant: Plant) -> Dispatcher:
+        ledger, provider = self._ledger, self._provider
+        sweep = plant.sweep(ledger=ledger, provider=provider, clock=clock)
+        pool = PoolDispatcher(
+            self._settings,
+            ledger=ledger,
+            provider=provider,
+            owner=self.name,
+            clock=clock,
+            context_of=self._context_of,
+            operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
+            sweep=sweep,
+            timer_s=SAFETY_TIMER_S,
+        )
+        keep = Keep(jobs_s=_DAY_S, logs_s=_DAY_S, artifacts_s=_DAY_S)
+        retention = Retention(keep, ledger=ledger, logs=_NoStore(), artifacts=_NoStore())
+        timekeeper = Timekeeper(ledger=ledger, clock=clock, idle_s=SAFETY_TIMER_S)
+        return Dispatcher([pool], timekeeper=timekeeper, retention=retention)
+
+    def _context_of(self, claimed: Claimed, fence: Fence) -> AttemptContext:
+        return AttemptContext(
+            ledger=self._ledger,
+            fence=fence,
+            key=claimed.attempt.key,
+            log_directory=_NOWHERE,
+            log_bytes_max=1 << 20,
+            artifact_directory=_NOWHERE,
+        )
+
+    def start(self) -> None:
+        with self.process.entered():
+            self._dispatcher.start()
+
+    async def stop(self) -> None:
+        """As the service is told to stop: it lets go, and what runs goes on."""
+        await self._dispatcher.stop()
