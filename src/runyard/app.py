@@ -20,6 +20,7 @@ from runyard.api.secret import hash_secret, new_secret
 from runyard.artifacts.files import FileArtifactStore
 from runyard.clock import SystemClock
 from runyard.config import PoolSection, Settings
+from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
@@ -42,6 +43,7 @@ from runyard.providers.port import Provider, ProviderConfig
 
 STOP_GRACE_S = 5
 KEEP_ALIVE_S = 75
+CONNECTIONS_MAX = 5_000
 
 log = structlog.get_logger()
 
@@ -80,6 +82,11 @@ class Service:
                 pools,
                 timekeeper=Timekeeper(ledger=ledger, clock=self._clock),
                 retention=Retention(keep, ledger=ledger, logs=logs, artifacts=artifacts),
+                caretaker=Caretaker(
+                    ledger=ledger,
+                    owner=installation_id(self._folders.data),
+                    own_pools=frozenset(pool.name for pool in pools),
+                ),
             )
             services = ApiServices(
                 ledger=ledger,
@@ -161,6 +168,7 @@ class Service:
             server_header=False,
             timeout_graceful_shutdown=STOP_GRACE_S,
             timeout_keep_alive=KEEP_ALIVE_S,
+            limit_concurrency=CONNECTIONS_MAX,
         )
         listening = _Listening(application, _Server(config), sock)
         try:
@@ -289,6 +297,7 @@ def pool_settings(name: str, section: PoolSection, provider: Provider) -> PoolSe
         isolation=capabilities.isolation,
         queues=tuple(section.queues),
         labels=capabilities.labels,
+        has_network_open=capabilities.has_network_open,
         host=socket.gethostname() if capabilities.is_host_bound else None,
         description=capabilities.description,
     )

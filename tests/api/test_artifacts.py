@@ -59,3 +59,11 @@ async def test_nothing_outside_the_attempt_is_ever_opened(service, key, admin, p
 
     assert answer.status_code in (404, 422)
     assert "secret" not in answer.json()["error"]["code"]
+
+
+async def test_a_name_with_a_line_break_is_listed_and_downloaded(service, key, admin):
+    (service.artifacts.directory(key) / "two\nlines").write_bytes(b"both")
+    answer = await admin.get("/api/v1/jobs/a/artifacts/two%0Alines")
+
+    assert answer.content == b"both"
+    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''two%0Alines"

@@ -60,6 +60,8 @@ def field_and_value(change):
         ({"workspace": {"files": {"a": {"base64": "###"}}}}, "workspace.files.a.base64", "base64"),
         ({"workspace": {"git": {"url": "--upload-pack=x"}}}, "workspace.git.url", "--upload"),
         ({"workspace": {"git": {"url": "ext::sh -c x"}}}, "workspace.git.url", "ext::"),
+        ({"workspace": {"git": {"url": "https://h℀.com/x"}}}, "workspace.git.url", "character"),
+        ({"workspace": {"git": {"url": "https://$(id).com/x"}}}, "workspace.git.url", "character"),
         ({"workspace": {"git": {"url": "u", "ref": "-x"}}}, "workspace.git.ref", "-x"),
         ({"env": {f"V{n}": "x" * 60_000 for n in range(3)}}, "steps.0.env", "131072"),
         ({"id": "UPPER"}, "id", "UPPER"),

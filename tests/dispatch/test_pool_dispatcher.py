@@ -269,3 +269,16 @@ async def test_an_operators_check_is_answered_by_the_owner(yard: Yard) -> None:
     assert operation is not None
     assert operation.result is not None
     assert operation.result["ok"] is True
+
+
+async def test_an_operation_that_fails_is_answered_and_keeps_nobody_from_running(yard: Yard) -> None:
+    provider = ScriptedProvider(yard.world)
+    provider.list_errors = [RecursionError("a deep tree")]
+    yard.start_owner(provider=provider)
+    asked = await yard.ledger.request_operation("local", OperationKind.PRUNE, {"dry_run": False})
+    uid = await yard.submit()
+    await yard.reaches(uid, JobState.RUNNING)
+    operation = await yard.ledger.get_operation(asked.id)
+    assert operation is not None
+    assert operation.result is not None
+    assert operation.result["ok"] is False

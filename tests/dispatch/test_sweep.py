@@ -68,3 +68,16 @@ async def test_a_living_attempts_place_is_kept(yard: Yard) -> None:
     for _ in range(3):
         await sweep.run(fence)
     assert yard.world.running == [AttemptKey(uid, 1)]
+
+
+async def test_one_that_cannot_be_removed_does_not_keep_the_others(yard: Yard) -> None:
+    leave_over(yard)
+    other = AttemptKey("y" * 16, 1)
+    request = AttemptRequest(key=other, job_id="gone", spec=a_spec(), slot=0, epoch=1)
+    yard.world.places[other.resource_name] = Place(request=request, created_at=0.0)
+    sweep, provider, fence = await owned(yard)
+    provider.destroy_errors = [RecursionError("a deep tree"), RecursionError("again")]
+    await sweep.run(fence)
+    await sweep.run(fence)
+    await sweep.run(fence)
+    assert yard.world.places == {}

@@ -45,6 +45,13 @@ def test_labels_and_arch_must_match() -> None:
     assert "has no label zone" in str(misfit(a_requirements(labels={"zone": "b"}), pool))
 
 
+def test_a_job_that_demands_a_network_does_not_fit_where_none_can_be_had() -> None:
+    assert "cannot give a network" in str(
+        misfit(a_requirements(network="open"), a_pool_settings(has_network_open=False))
+    )
+    assert misfit(a_requirements(), a_pool_settings(has_network_open=False)) is None
+
+
 def test_the_budget_bounds_how_many_fit() -> None:
     budget = Budget(cpu_millis=4000, memory_bytes=3 * GIB)
     assert room_in(budget, 10, a_requirements()) == 3

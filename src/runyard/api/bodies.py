@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import anyio
 import anyio.to_thread
 from fastapi import Request
 
@@ -16,16 +19,29 @@ from runyard.api.yaml_documents import parse_yaml
 from runyard.model.errors import Invalid
 
 OFF_LOOP_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 60.0
 _JSON_TYPES = frozenset({"", "application/json", "text/json"})
 _YAML_TYPES = frozenset({"application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml"})
 INTEGER_DIGITS_MAX = 18
 
 
 async def read_body(request: Request, *, bytes_max: int) -> bytes:
-    """The body, refused as soon as it is known to be too large. Raises TooLarge."""
+    """The body, refused as soon as it is known to be too large. Raises TooLarge, Malformed where it does not come."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > bytes_max:
         _refuse_size(bytes_max)
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await _read_stream(request, bytes_max)
+    except TimeoutError:
+        raise Malformed(
+            f"the body did not arrive within {BODY_TIMEOUT_S:g} s",
+            field="body",
+            cure="send it without pauses",
+        ) from None
+
+
+async def _read_stream(request: Request, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -61,8 +77,14 @@ async def parse_body(request: Request, body: bytes) -> Any:
 
 
 async def off_loop_if_large(size: int, work: Callable[[], Any]) -> Any:
-    """Runs `work`, in a thread where the body it works on is large enough to hold up everyone else."""
-    return await anyio.to_thread.run_sync(work) if size > OFF_LOOP_BYTES else work()
+    """Runs `work`, in a thread where the body it works on is large enough to hold up everyone else; one such at a
+    time, since several would share the interpreter with the loop."""
+    return await anyio.to_thread.run_sync(work, limiter=_large_bodies()) if size > OFF_LOOP_BYTES else work()
+
+
+@functools.cache
+def _large_bodies() -> anyio.CapacityLimiter:
+    return anyio.CapacityLimiter(1)
 
 
 def _text_of(body: bytes) -> str:

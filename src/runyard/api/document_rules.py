@@ -150,15 +150,24 @@ def _base64_problems(text: str, field: str) -> Iterator[Invalid]:
         yield Invalid(f"{field}: it is no base64", field=field, cure="write it as `base64 -w0 FILE` does")
 
 
+_NOT_IN_ADDRESSES = frozenset(" \\\"'`$|;<>^{}")
+
+
 def _git_problems(document: JobDocument) -> Iterator[Invalid]:
-    """git reads a leading dash as an option, and `ext::…` runs a program."""
+    """git reads a leading dash as an option, and `ext::…` runs a program. What stands before an `@` may
+    be a password and is never repeated here (I11)."""
     git = document.workspace.git
     if git is None:
         return
-    if git.url.startswith("-") or "::" in git.url.split("/")[0]:
-        field = "workspace.git.url"
+    field = "workspace.git.url"
+    if git.url.startswith("-") or "::" in git.url.partition("/")[0]:
+        shown = git.url.rpartition("@")[2][:200]
+        yield Invalid(f"{field}: {shown!r} is no address", field=field, cure="write an https:// or ssh address")
+    elif not (git.url.isascii() and git.url.isprintable()) or set(git.url) & _NOT_IN_ADDRESSES:
         yield Invalid(
-            f"{field}: {git.url[:200]!r} is no address", field=field, cure="write an https:// or ssh address"
+            f"{field}: it holds a character that no address has",
+            field=field,
+            cure="write it in plain ASCII, without spaces or quotes; percent-encode what is special",
         )
     if git.ref is not None and git.ref.startswith("-"):
         field = "workspace.git.ref"

@@ -15,4 +15,17 @@ class NameConvertor(Convertor[str]):
         return value
 
 
+class FilePathConvertor(Convertor[str]):
+    """The rest of the path, whatever characters a file's name has; a line break is one of them."""
+
+    regex = "(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
 register_url_convertor("name", NameConvertor())
+register_url_convertor("file", FilePathConvertor())

@@ -28,6 +28,9 @@ from runyard.policy import retry
 from runyard.providers.port import AttemptRequest, Provider
 
 CANCEL_GRACE_S = 10.0
+CALL_DEADLINE_S = 30.0
+"""Of each short call to a provider. One that does not answer by then is unreachable."""
+
 PROVIDER_RETRY_FIRST_S = 0.5
 PROVIDER_RETRY_MAX_S = 30.0
 
@@ -45,6 +48,7 @@ class AttemptFollower:
         provider: Provider,
         lease: PoolLease,
         context: AttemptContext,
+        is_adopted: bool = False,
     ) -> None:
         self.job = claimed.job
         self.attempt = claimed.attempt
@@ -52,6 +56,7 @@ class AttemptFollower:
         self._provider = provider
         self._lease = lease
         self._context = context
+        self._may_exist = is_adopted
         self._stop_asked = False
         self._log = log.bind(
             job=claimed.job.id, attempt=claimed.attempt.key.resource_name, pool=claimed.attempt.pool
@@ -92,9 +97,12 @@ class AttemptFollower:
     async def clear(self) -> None:
         """Destroys what was made for the attempt. Safe to repeat; a failure is left to the sweep, which says so."""
         try:
-            await self._provider.destroy_resource(self.key.resource_name)
-        except ProviderError as error:
-            self._log.warning("resource_not_destroyed", error=error.message)
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await self._provider.destroy_resource(self.key.resource_name)
+        except (ProviderError, TimeoutError) as error:
+            self._log.warning("resource_not_destroyed", error=str(error) or "no answer")
+        except Exception:  # a bug in a provider, or a tree that a job made to break us: it must end here
+            self._log.exception("resource_not_destroyed")
 
     async def _outcome(self) -> Outcome:
         """Calls run_job until it answers: it is idempotent by name, and silence proves nothing (I4)."""
@@ -105,27 +113,38 @@ class AttemptFollower:
                 raise Fenced(f"the lease of pool '{self.attempt.pool}' ran out")
             try:
                 return await self._provider.run_job(request, self._context)
-            except (NoCapacity, QuotaExceeded, Throttled, ProviderDenied) as error:
-                self._log.info("attempt_not_started", error=error.message)
-                return lost(error.message, was_seen=False)
-            except InvalidRequest as error:
-                return refused(ReasonCode.PROVIDER, error.message)
             except IsolationUnavailable as error:
                 return refused(ReasonCode.ISOLATION, error.message)
             except ProviderError as error:
+                if not self._may_exist and (refusal := self._refusal(error)) is not None:
+                    return refusal
                 self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
             except Exception:  # a bug in a provider must not orphan the attempt: it may well be running
                 self._log.exception("provider_failed", retry_s=delay_s)
+            self._may_exist = True
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
+
+    def _refusal(self, error: ProviderError) -> Outcome | None:
+        """What a refusal of the very first call means; None where it is none. A later call, or an adopting one, may be
+        refused (throttled, capacity gone) while the attempt runs: that proves nothing (I4)."""
+        match error:
+            case NoCapacity() | QuotaExceeded() | Throttled() | ProviderDenied():
+                self._log.info("attempt_not_started", error=error.message)
+                return lost(error.message, was_seen=False)
+            case InvalidRequest():
+                return refused(ReasonCode.PROVIDER, error.message)
+            case _:
+                return None
 
     async def _retrying(self, call: Callable[[], Awaitable[None]]) -> None:
         delay_s = PROVIDER_RETRY_FIRST_S
         while True:
             try:
-                return await call()
-            except ProviderError as error:
-                self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
+                async with asyncio.timeout(CALL_DEADLINE_S):
+                    return await call()
+            except (ProviderError, TimeoutError) as error:
+                self._log.warning("provider_unreachable", error=str(error) or "no answer", retry_s=delay_s)
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,12 +10,14 @@ import structlog
 
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Ledger
-from runyard.model.errors import RunyardError
+from runyard.model.errors import Fenced, LedgerUnavailable, RunyardError
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import lost
 from runyard.model.pool import Fence
 from runyard.policy import retry
 from runyard.providers.port import Provider
+
+OPERATION_DEADLINE_S = 45.0
 
 log = structlog.get_logger()
 
@@ -30,9 +33,23 @@ class PoolOperations:
     async def fulfil(self, pool: str, fence: Fence) -> None:
         for operation in await self._ledger.list_operations(pool):
             try:
-                result = await self._result(operation, fence)
+                async with asyncio.timeout(OPERATION_DEADLINE_S):
+                    result = await self._result(operation, fence)
+            except (Fenced, LedgerUnavailable):
+                raise  # not this operation's fault: it is fulfilled by whoever owns the pool next, or in the next turn
             except RunyardError as error:
                 result = {"ok": False, "message": error.message, "cure": error.cure}
+            except (
+                Exception
+            ) as error:  # answered all the same, or it would be tried again, and fail again, for ever
+                log.exception("operation_failed", pool=pool, kind=operation.kind.value)
+                result = {
+                    "ok": False,
+                    "message": f"it failed: {type(error).__name__}",
+                    "cure": "see the service's log",
+                }
+            except TimeoutError:
+                result = {"ok": False, "message": f"no answer within {OPERATION_DEADLINE_S:g} s"}
             log.info("operation_finished", pool=pool, kind=operation.kind.value, ok=result.get("ok"))
             await self._ledger.finish_operation(fence, operation.id, result)
 

@@ -13,14 +13,14 @@ from typing import Any
 import structlog
 
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import AttemptFollower
+from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
-from runyard.model.errors import Fenced, LedgerUnavailable, RunyardError
+from runyard.model.errors import Fenced, LedgerUnavailable, ProviderError, RunyardError
 from runyard.model.pool import (
     Availability,
     AvailabilityKind,
@@ -30,6 +30,8 @@ from runyard.model.pool import (
     Fence,
     PoolHealth,
     PoolSettings,
+    WaitCode,
+    soon,
 )
 from runyard.policy import placement
 from runyard.providers.port import Provider
@@ -38,6 +40,7 @@ TIMER_S = 1.0
 STATE_AVAILABILITY_EVERY_S = 1.0
 SWEEP_EVERY_S = 60.0
 SWEEP_TIMEOUT_S = 45.0
+FINISH_S = 2.0
 
 log = structlog.get_logger()
 
@@ -59,6 +62,7 @@ class PoolDispatcher:
         operations: PoolOperations,
         sweep: Sweep,
         lease_s: float = LEASE_S,
+        timer_s: float = TIMER_S,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -69,16 +73,24 @@ class PoolDispatcher:
         self._operations = operations
         self._sweep = sweep
         self._lease_s = lease_s
+        self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
         self._tasks: dict[AttemptKey, asyncio.Task[None]] = {}
         self._beside: set[asyncio.Task[None]] = set()
+        self._tombstones: set[asyncio.Task[None]] = set()
+        self._ended_since_look: set[AttemptKey] = set()
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._is_draining = False
+        self._must_look = False
         self._stated: dict[str, Availability] = {}
         self._stated_at = float("-inf")
         self._topic = f"pool:{settings.name}"
         self._log = log.bind(pool=settings.name)
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
 
     # -- life -----------------------------------------------------------------------------------------------------
     async def run(self) -> None:
@@ -95,7 +107,7 @@ class PoolDispatcher:
                     await self._let_go()
                     await lease.release()
         finally:
-            await asyncio.gather(*self._beside, return_exceptions=True)
+            await self._finish()
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
@@ -119,7 +131,7 @@ class PoolDispatcher:
             while True:
                 await self._turn(lease, topics)
                 if listening is None or listening.done():
-                    listening = asyncio.create_task(subscription.wait(TIMER_S))
+                    listening = asyncio.create_task(subscription.wait(self._timer_s))
                 topics = await self._next_topics(listening, lease)
         finally:
             for task in keeping if listening is None else (*keeping, listening):
@@ -152,6 +164,10 @@ class PoolDispatcher:
                 return
             except (RunyardError, TimeoutError) as error:
                 self._log.warning("sweep_failed", error=str(error) or "it hung")
+            except (
+                Exception
+            ):  # the sweeper must not stall (and with it what is left over): the next one starts anew
+                self._log.exception("sweep_failed")
 
     async def _let_go(self) -> None:
         """Stops following; the attempts run on and are adopted by whoever owns the pool next."""
@@ -161,6 +177,15 @@ class PoolDispatcher:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._tasks.clear()
         self._followers.clear()
+
+    async def _finish(self) -> None:
+        """What goes on beside gets a moment. The next owner repeats what is cut off, its sweep clears tombstones."""
+        if self._beside:
+            await asyncio.wait(self._beside, timeout=FINISH_S)
+        beside = (*self._beside, *self._tombstones)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
 
     def _new_lease(self) -> PoolLease:
         return PoolLease(
@@ -176,22 +201,29 @@ class PoolDispatcher:
         """One pass over what there may be to do; over everything when the timer called (no topic). An unavailable
         ledger ends the pass, not the loop."""
         try:
-            if not topics or self._topic in topics:
+            if not topics or self._topic in topics or self._must_look:
                 await self._recover(lease)
+                self._must_look = False
                 await self._operations.fulfil(self._settings.name, lease.fence)
             await self._dispatch(lease)
         except LedgerUnavailable as error:
+            # It may have been a claim's answer that was lost: what it claimed takes room, so it is looked for first.
+            self._must_look = True
             self._log.error("ledger_unavailable", error=error.message)
             await asyncio.sleep(TIMER_S)
 
     async def _recover(self, lease: PoolLease) -> None:
         """Follows every unfinished attempt that is not followed yet, and passes on cancels (also those of which the
-        wake-up was lost: this is the timer's work too)."""
+        wake-up was lost: this is the timer's work too). What ended while the rows were on their way is not followed
+        again: its place may be gone already, and run_job would start it anew."""
+        self._ended_since_look.clear()
         for claimed in await self._ledger.list_unfinished(lease.fence):
+            if claimed.attempt.key in self._ended_since_look:
+                continue
             follower = self._followers.get(claimed.attempt.key)
             if follower is None:
                 self._log.info("attempt_adopted", attempt=claimed.attempt.key.resource_name)
-                self._follow(claimed, lease)
+                self._follow(claimed, lease, is_adopted=True)
             elif claimed.job.cancel_requested_at is not None:
                 self._spawn_beside(follower.cancel())
 
@@ -206,7 +238,7 @@ class PoolDispatcher:
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
             await self._claim(lease, rooms)
-        await self._provider.handle_queue_size(self._demand(classes))
+        await self._tell_demand(classes)
 
     def _has_news(self) -> bool:
         """A full pool need not look at each new job, only often enough to say to the waiting that it is full."""
@@ -218,11 +250,28 @@ class PoolDispatcher:
         free, slots = self._free()
         answers = {}
         for demand in classes:
-            place = await self._provider.can_dequeue(demand.requirements)
+            place = await self._ask_place(demand)
             answers[demand.class_key] = placement.availability(
                 demand.requirements, self._settings, free=free, slots_free=len(slots), place=place
             )
         return answers
+
+    async def _ask_place(self, demand: ClassDemand) -> Availability:
+        """A place that does not answer takes nothing now; what it runs is followed all the same."""
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                return await self._provider.can_dequeue(demand.requirements)
+        except (ProviderError, TimeoutError) as error:
+            why = str(error) or "its places do not answer"
+            self._log.warning("place_not_asked", error=why)
+            return soon(WaitCode.POOL_UNHEALTHY, why)
+
+    async def _tell_demand(self, classes: list[ClassDemand]) -> None:
+        try:
+            async with asyncio.timeout(CALL_DEADLINE_S):
+                await self._provider.handle_queue_size(self._demand(classes))
+        except (ProviderError, TimeoutError) as error:
+            self._log.warning("demand_not_told", error=str(error) or "no answer")
 
     async def _state(self, lease: PoolLease, answers: Mapping[str, Availability]) -> None:
         """Writes down what changed of the answers, so that waiting users can read it; at most once a second, because
@@ -266,13 +315,14 @@ class PoolDispatcher:
         )
 
     # -- following ------------------------------------------------------------------------------------------------
-    def _follow(self, claimed: Claimed, lease: PoolLease) -> None:
+    def _follow(self, claimed: Claimed, lease: PoolLease, *, is_adopted: bool = False) -> None:
         follower = AttemptFollower(
             claimed,
             ledger=self._ledger,
             provider=self._provider,
             lease=lease,
             context=self._context_of(claimed, lease.fence),
+            is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower
         self._tasks[follower.key] = asyncio.create_task(self._see_through(follower, lease))
@@ -284,17 +334,31 @@ class PoolDispatcher:
             lease.lose()
             return
         finally:
+            self._ended_since_look.add(follower.key)
             self._followers.pop(follower.key, None)
             self._tasks.pop(follower.key, None)
             self._wake.set()
             if not self._followers:
                 self._idle.set()
-        self._spawn_beside(follower.clear())
+        if self._provider.capabilities.is_host_bound:
+            self._spawn_beside(follower.clear())
+        else:
+            self._spawn(self._clear_late(follower), self._tombstones)
+
+    async def _clear_late(self, follower: AttemptFollower) -> None:
+        """A far place keeps what is settled, stopped, for a lease and a deadline longer: a create of an old owner that
+        was paused, or is still on its way, collides with it instead of starting the attempt again. Nobody but this
+        process can be an owner of a host-bound pool."""
+        await asyncio.sleep(self._lease_s + CALL_DEADLINE_S)
+        await follower.clear()
 
     def _spawn_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        self._spawn(work, self._beside)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
-        self._beside.add(task)
-        task.add_done_callback(self._beside.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def claimable(

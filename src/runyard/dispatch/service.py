@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
 from runyard.dispatch.retention import Retention
 from runyard.dispatch.timekeeper import Timekeeper
@@ -23,17 +24,24 @@ class Dispatcher:
     """Runs until `stop`. A part that fails is logged and started again; the others go on."""
 
     def __init__(
-        self, pools: Sequence[PoolDispatcher], *, timekeeper: Timekeeper, retention: Retention
+        self,
+        pools: Sequence[PoolDispatcher],
+        *,
+        timekeeper: Timekeeper,
+        retention: Retention,
+        caretaker: Caretaker,
     ) -> None:
         self._pools = tuple(pools)
         self._timekeeper = timekeeper
         self._retention = retention
+        self._caretaker = caretaker
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
             ("timekeeper", self._timekeeper.run),
             ("retention", self._sweep_retention),
+            ("caretaker", self._caretaker.run),
             *(("pool", pool.run) for pool in self._pools),
         ]
         self._tasks = [asyncio.create_task(_forever(name, loop), name=name) for name, loop in loops]

@@ -52,3 +52,5 @@ class Sweep:
             await self._provider.destroy_resource(name)
         except ProviderError as error:
             log.warning("resource_not_destroyed", resource=name, error=error.message)
+        except Exception:  # one that cannot be removed must not keep the others
+            log.exception("resource_not_destroyed", resource=name)

@@ -20,9 +20,10 @@ log = structlog.get_logger()
 class Timekeeper:
     """Any number of services may run one on the same ledger: each of its writes is guarded by the job's own state."""
 
-    def __init__(self, *, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, *, ledger: Ledger, clock: Clock, idle_s: float = IDLE_S) -> None:
         self._ledger = ledger
         self._clock = clock
+        self._idle_s = idle_s
 
     async def run(self) -> None:
         subscription = self._ledger.subscribe("ready")
@@ -40,11 +41,11 @@ class Timekeeper:
             subscription.close()
 
     async def tick(self) -> float:
-        """Does what is due. Returns the seconds until it should look again, at most IDLE_S."""
+        """Does what is due. Returns the seconds until it should look again, at most `idle_s`."""
         due_at = await self._ledger.next_due_at()
         now = await self._ledger.now()
         if due_at is None or due_at > now:
-            return min(IDLE_S, due_at - now) if due_at is not None else IDLE_S
+            return min(self._idle_s, due_at - now) if due_at is not None else self._idle_s
         expired = await self._ledger.expire_queued(limit=BATCH)
         promoted = await self._ledger.promote_due(limit=BATCH)
         if expired or promoted:

@@ -45,6 +45,8 @@ def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
             f"pool '{pool.name}' has {_mebibytes(budget.disk_bytes)} of disk to give, "
             f"the job demands {_mebibytes(requirements.disk_bytes)}"
         )
+    if requirements.network != "none" and not pool.has_network_open:
+        return f"pool '{pool.name}' cannot give a network, the job demands network {requirements.network}"
     return _label_misfit(requirements, pool)
 
 

@@ -43,9 +43,15 @@ class ScriptedProvider:
     any effect, `run_errors_after_start` after it; `faults` holds the coming faults of each verb."""
 
     def __init__(
-        self, world: World, *, shape: PoolShape | None = None, answer: Availability | None = None
+        self,
+        world: World,
+        *,
+        shape: PoolShape | None = None,
+        answer: Availability | None = None,
+        is_far: bool = False,
     ) -> None:
         self.world = world
+        self._is_far = is_far
         self._shape = shape or PoolShape(slots=8, budget=Budget(cpu_millis=64_000, memory_bytes=64 << 30))
         self.answer = answer or now(1_000)
         self.run_errors: list[Exception] = []
@@ -63,7 +69,12 @@ class ScriptedProvider:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(isolation=Isolation.CONTAINER, labels={"arch": ARCH}, description="a script")
+        return Capabilities(
+            isolation=Isolation.CONTAINER,
+            is_host_bound=not self._is_far,
+            labels={"arch": ARCH},
+            description="a script",
+        )
 
     @property
     def shape(self) -> PoolShape:

@@ -37,7 +37,8 @@ class Place:
 
 class World:
     """All places there are. `now` is its own clock (epoch seconds); `script` says what a command does; ends are told
-    `outcome_lag_s` late; `starts` and `ends` remember what was destroyed too; listings show what was `listing_lag_s` ago; `on_start` and `on_destroy` look on."""
+    `outcome_lag_s` late; `starts` and `ends` remember what was destroyed too; listings show what was `listing_lag_s`
+    ago; `on_start` and `on_destroy` look on."""
 
     def __init__(
         self,

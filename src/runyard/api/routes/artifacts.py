@@ -44,7 +44,7 @@ async def list_artifacts(call: TenantReader, id: str, attempt: AttemptQuery = No
 
 
 @router.get(
-    "/jobs/{id:name}/artifacts/{path:path}",
+    "/jobs/{id:name}/artifacts/{path:file}",
     summary="Download an artifact",
     response_class=Response,
     responses={

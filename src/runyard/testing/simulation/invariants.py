@@ -15,21 +15,33 @@ from runyard.model.pool import Fence, PoolSettings
 from runyard.model.requirements import resource_seconds
 from runyard.policy.retry import UNSEEN_TRIES_MAX
 from runyard.testing.scripted_world import Place, World
+from runyard.testing.simulation.scenario import PlannedJob
 from runyard.testing.simulation.snapshot import FINAL, AttemptRow, JobRow, Reader, Snapshot
 
 _EPSILON = 1e-6
+_STATES = frozenset({"set_availability", "set_pool_health", "renew_pool"})
+"""Writes of an owner about its pool alone."""
+
+_FENCED = _STATES | {"claim", "settle", "record_phases"}
 
 
 class Checker:
-    """`specs` maps a job's uid to what was asked for."""
+    """`plans` maps a job's uid to what was asked for; every change goes into the trace by `note`."""
 
     def __init__(
-        self, reader: Reader, *, world: World, pool: PoolSettings, specs: Mapping[str, JobSpec]
+        self,
+        reader: Reader,
+        *,
+        world: World,
+        pool: PoolSettings,
+        plans: Mapping[str, PlannedJob],
+        note: Callable[[str, str, object], None],
     ) -> None:
         self._reader = reader
         self._world = world
         self._pool = pool
-        self._specs = specs
+        self._plans = plans
+        self._note = note
         self._seen = reader.snapshot()
         self._holders: dict[int, str] = {}
         self.violation: str | None = None
@@ -45,6 +57,9 @@ class Checker:
         if not self._reader.has_news() or self.violation:
             return
         self.commits += 1
+        if call in _STATES:
+            self._check_fence(self._seen, self._seen, who, call)
+            return
         before, self._seen = self._seen, self._reader.snapshot()
         for check in (self._check_fence, self._check_jobs, self._check_attempts, self._check_limits):
             check(before, self._seen, who, call)
@@ -76,6 +91,7 @@ class Checker:
             old = before.jobs.get(uid)
             if old == job:
                 continue
+            self._note(who, call, f"{uid} {job.state} {job.attempts}")
             if old is not None and old.state in FINAL:
                 self._fail("I2", f"the final job {uid} changed from {old} to {job}")
             if job.cancel_requested_at is not None and job.state == "queued":
@@ -86,7 +102,7 @@ class Checker:
 
     def _check_costs(self, old: JobRow | None, job: JobRow) -> None:
         """I8: what costs a retry really ran; and nobody gets more retries than were asked for."""
-        retry = self._specs[job.uid].retry
+        retry = self._spec(job.uid).retry
         if job.infrastructure_failures > retry.infrastructure or job.failures > retry.failure:
             self._fail("retries", f"{job.uid} was given more retries than it asked for: {job}")
         if job.unseen_tries > UNSEEN_TRIES_MAX:
@@ -125,22 +141,29 @@ class Checker:
         job = after.jobs[attempt.uid]
         was_seen = outcome.get("was_seen", True)
         wall_s = float(outcome.get("usage", {}).get("wall_s", 0.0))
-        used = resource_seconds(self._specs[job.uid].requirements, wall_s) if was_seen else 0.0
+        used = resource_seconds(self._spec(job.uid).requirements, wall_s) if was_seen else 0.0
         samples = after.samples[job.class_key] - before.samples[job.class_key]
         if samples != int(was_seen):
             self._fail("I12", f"{attempt.name} was counted {samples} times in its class")
         share = (job.queue, job.tenant)
         moved = after.vtimes[share] - before.vtimes[share]
         due = (used - attempt.charged) / self._weight("tenants", job.tenant)
-        # A correction downwards may be lifted again: who waited at a limit is owed nothing.
-        if moved < due - _EPSILON or (
-            moved > due + _EPSILON and moved > _EPSILON + max(0.0, due) and due >= 0
-        ):
+        if abs(moved - due) > _EPSILON and not (moved > due and self._was_lifted(share, due, after)):
             self._fail("I12", f"{attempt.name} moved its tenant by {moved:g}, due was {due:g}")
         owed = after.owed[job.queue] - before.owed[job.queue]
         due = (used - attempt.charged) / self._weight("queues", job.queue)
         if abs(owed - due) > _EPSILON:
             self._fail("I12", f"{attempt.name} moved its queue by {owed:g}, due was {due:g}")
+
+    def _was_lifted(self, share: tuple[str, str], due: float, after: Snapshot) -> bool:
+        """Whoever becomes ready, or is let go by a limit, is lifted to the clock of a lane (before it is charged or
+        after): idling earns no credit."""
+        clocks = self._reader.rows(
+            f"SELECT clock FROM lanes WHERE queue = '{share[0]}'"
+            f" UNION SELECT clock FROM queues WHERE name = '{share[0]}'"
+        )
+        stands = (after.vtimes[share], after.vtimes[share] - due)
+        return any(abs(at - clock) < _EPSILON for (clock,) in clocks for at in stands)
 
     def _weight(self, table: str, name: str) -> float:
         return float(self._reader.rows(f"SELECT weight FROM {table} WHERE name = '{name}'")[0][0])
@@ -170,8 +193,8 @@ class Checker:
 
     def _check_pool(self, held: list[AttemptRow]) -> None:
         ((is_paused,),) = self._reader.rows("SELECT is_paused FROM pools")
-        cpu = sum(self._specs[one.uid].requirements.cpu_millis for one in held)
-        memory = sum(self._specs[one.uid].requirements.memory_bytes for one in held)
+        cpu = sum(self._spec(one.uid).requirements.cpu_millis for one in held)
+        memory = sum(self._spec(one.uid).requirements.memory_bytes for one in held)
         if is_paused:
             self._fail("I6", "a claim from a paused pool")
         if len(held) > self._pool.slots or len({one.slot for one in held}) < len(held):
@@ -183,6 +206,7 @@ class Checker:
 
     # -- the places -----------------------------------------------------------------------------------------------
     def _started(self, name: str) -> None:
+        self._note("world", "starts", name)
         rows = self._reader.rows(f"SELECT uid, state FROM attempts WHERE {_BY_NAME} = '{name}'")
         if not rows:
             self._fail("I3", f"{name} was started and is recorded nowhere")
@@ -197,6 +221,7 @@ class Checker:
             self._fail("I4", f"{others} of one job run at the same time")
 
     def _destroyed(self, name: str, place: Place) -> None:
+        self._note("world", "destroys", name)
         if not place.is_running or not place.starts:
             return
         rows = self._reader.rows(f"SELECT state FROM attempts WHERE {_BY_NAME} = '{name}'")
@@ -222,12 +247,13 @@ class Checker:
             if told[0] != "queued" or told[-1] != job.state or sum(state in FINAL for state in told) != 1:
                 self._fail("I1", f"the feed tells of {uid}: {told}")
 
+    def _spec(self, uid: str) -> JobSpec:
+        return self._plans[uid].new.spec
+
     def _fail(self, invariant: str, what: str) -> None:
         if self.violation is None:
             self.violation = f"{invariant}: {what}"
 
-
-Check = Callable[[Snapshot, Snapshot, str, str], None]
 
 _BY_NAME = "'runyard-' || uid || '-' || number"
 _QUEUE_LIMITS = "SELECT name, is_paused, running_max, tenant_running_max FROM queues"

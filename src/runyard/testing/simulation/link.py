@@ -100,7 +100,7 @@ class Link:
 
     def _draw(self, verb: Verb) -> Fault:
         dice = self._dice
-        match dice.randrange(7):
+        match dice.randrange(8):
             case 0:
                 return lost_reply(Unreachable("the reply was lost"))
             case 1:
@@ -111,6 +111,8 @@ class Link:
                 return Fault(is_doubled=True, request_lag_s=dice.choice(LAGS_S))
             case 4 if verb is Verb.LIST:
                 return Fault(forgets=dice.choice((0.5, 1.0)), admits=dice.random() < 0.5)
+            case 6 if verb is not Verb.RUN:
+                return Fault(hangs=True, reaches=dice.random() < 0.5)
             case 5 if verb is Verb.RUN:
                 return refusal(_refusal(dice))
             case _:

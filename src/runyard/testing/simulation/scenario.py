@@ -100,6 +100,11 @@ class Scenario:
     rates: Rates
     survivor: int
 
+    @property
+    def is_far(self) -> bool:
+        """Whether places are behind a network, where calls go wrong and another service may own the pool."""
+        return self.services > 1 or self.rates.place > 0
+
 
 def draw(seed: int) -> Scenario:
     """The history of a seed; the same one for ever."""
@@ -123,7 +128,7 @@ def draw(seed: int) -> Scenario:
         outages=tuple(_outage(dice, services) for _ in range(dice.choice((0, 0, 1)))),
         jumps=tuple(_jump(dice, services) for _ in range(dice.choice((0, 0, 0, 1)))),
         rates=Rates(
-            ledger=dice.choice((0, 0, 2, 8)),
+            ledger=dice.choice((0, 0, 4, 20)),
             place=dice.choice((0, 0, 5, 25)),
             outcome_lag_s=dice.choice((0.0, 0.0, 2.0)),
             listing_lag_s=dice.choice((0.0, 0.0, 20.0)),
@@ -162,7 +167,7 @@ def _job(dice: Random, number: int) -> PlannedJob:
         retry=Retry(infrastructure=dice.randint(0, 2), failure=dice.choice((0, 0, 1))),
     )
     new = NewJob(
-        uid=f"{dice.getrandbits(64):016x}", id=f"job-{number}", spec=spec, spec_hash=f"hash-{number}"
+        uid=f"u{dice.getrandbits(60):015x}", id=f"job-{number}", spec=spec, spec_hash=f"hash-{number}"
     )
     plays = tuple(_play(dice, is_first=index == 0) for index in range(3))
     return PlannedJob(at=round(dice.uniform(0, 30), 3), new=new, plays=plays)
@@ -184,19 +189,34 @@ def _play(dice: Random, *, is_first: bool) -> Play:
     return Play(lasts_s=lasts_s, outcome=outcome, ignores_term=dice.random() < 0.2)
 
 
+_WHAT = (
+    "cancel",
+    "cancel",
+    "submit_again",
+    "retry",
+    "limit_queue",
+    "pause_queue",
+    "pause_pool",
+    "check",
+    "prune",
+)
+
+
 def _actions(dice: Random, jobs: int) -> tuple[Action, ...]:
+    """Checks of the pool come in bursts: each makes its owner look at everything, so that looks and ends overlap."""
     drawn = [
         Action(
             at=round(dice.uniform(0, 50), 3),
-            what=dice.choice(
-                ("cancel", "cancel", "submit_again", "retry", "limit_queue", "pause_queue", "pause_pool")
-            ),
+            what=dice.choice(_WHAT),
             job=dice.randrange(jobs),
             number=dice.randrange(100),
         )
         for _ in range(dice.choice((0, 2, 5)))
     ]
-    return tuple(sorted(drawn, key=lambda action: action.at))
+    checks = [
+        Action(at=round(dice.uniform(0, 50), 3), what="check") for _ in range(dice.choice((0, 0, 10, 30)))
+    ]
+    return tuple(sorted(drawn + checks, key=lambda action: action.at))
 
 
 def _stop(dice: Random, services: int) -> Stop:

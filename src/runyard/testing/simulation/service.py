@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +11,10 @@ from typing import Any, cast
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
-from runyard.dispatch.retention import Keep, Retention
-from runyard.dispatch.service import Dispatcher
+from runyard.dispatch.service import _forever
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.timekeeper import Timekeeper
 from runyard.ledger.port import Claimed, Ledger
-from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
 from runyard.model.pool import Fence, PoolSettings
 from runyard.providers.port import PoolShape, Provider
@@ -26,10 +24,10 @@ from runyard.testing.simulation.link import Link, LinkedLedger, LinkedProvider
 from runyard.testing.virtual_time import Process
 
 SAFETY_TIMER_S = 30.0
-_DAY_S = 86_400.0
 _NOWHERE = Path("/nonexistent")
 
 SweepOf = Callable[..., Sweep]
+Loop = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
@@ -54,16 +52,6 @@ class Plant:
     sweep: SweepOf = Sweep
 
 
-class _NoStore:
-    """Logs and artifacts, of which there are none here."""
-
-    async def delete(self, key: AttemptKey) -> None:
-        return None
-
-    async def size_bytes(self) -> int:
-        return 0
-
-
 class SimulatedService:
     """One life of a service. `name` is its owner's name, the same over its lives; the process's is of this life."""
 
@@ -79,6 +67,7 @@ class SimulatedService:
         settings: PoolSettings,
         clock: Clock,
         plant: Plant,
+        is_far: bool,
     ) -> None:
         self.name = name
         self.process = process
@@ -89,12 +78,14 @@ class SimulatedService:
             plant.ledger(ledger), link, checked=lambda call, args, result: checked(who, call, args, result)
         )
         self._ledger = cast(Ledger, linked)
-        scripted = ScriptedProvider(world, shape=PoolShape(slots=settings.slots, budget=settings.budget))
+        shape = PoolShape(slots=settings.slots, budget=settings.budget)
+        scripted = ScriptedProvider(world, shape=shape, is_far=is_far)
         scripted.misbehave = link.misbehave
         self._provider = cast(Provider, LinkedProvider(plant.provider(scripted), link))
-        self._dispatcher = self._assemble(clock, plant)
+        self._loops = self._assemble(clock, plant)
+        self._tasks: list[asyncio.Task[None]] = []
 
-    def _assemble(self, clock: Clock, plant: Plant) -> Dispatcher:
+    def _assemble(self, clock: Clock, plant: Plant) -> dict[str, Loop]:
         ledger, provider = self._ledger, self._provider
         sweep = plant.sweep(ledger=ledger, provider=provider, clock=clock)
         pool = PoolDispatcher(
@@ -108,10 +99,8 @@ class SimulatedService:
             sweep=sweep,
             timer_s=SAFETY_TIMER_S,
         )
-        keep = Keep(jobs_s=_DAY_S, logs_s=_DAY_S, artifacts_s=_DAY_S)
-        retention = Retention(keep, ledger=ledger, logs=_NoStore(), artifacts=_NoStore())
         timekeeper = Timekeeper(ledger=ledger, clock=clock, idle_s=SAFETY_TIMER_S)
-        return Dispatcher([pool], timekeeper=timekeeper, retention=retention)
+        return {"timekeeper": timekeeper.run, "pool": pool.run}
 
     def _context_of(self, claimed: Claimed, fence: Fence) -> AttemptContext:
         return AttemptContext(
@@ -125,8 +114,10 @@ class SimulatedService:
 
     def start(self) -> None:
         with self.process.entered():
-            self._dispatcher.start()
+            self._tasks = [asyncio.create_task(_forever(name, loop)) for name, loop in self._loops.items()]
 
     async def stop(self) -> None:
         """As the service is told to stop: it lets go, and what runs goes on."""
-        await self._dispatcher.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
