@@ -8,18 +8,18 @@ import signal
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
+from pydantic import ValidationError
 
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
 from runyard.artifacts.files import FileArtifactStore
 from runyard.clock import SystemClock
-from runyard.config import PoolSection, Settings
+from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
@@ -35,11 +35,11 @@ from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
-from runyard.model.pool import Budget, Fence, PoolSettings
-from runyard.model.queue import QueueSettings, TenantSettings
-from runyard.model.requirements import Isolation
+from runyard.model.pool import Fence
+from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
-from runyard.providers.port import Provider, ProviderConfig
+from runyard.pools import create_provider, pool_settings, unusable_pool
+from runyard.wire.job_document import JobDocument
 
 STOP_GRACE_S = 5
 KEEP_ALIVE_S = 75
@@ -67,6 +67,7 @@ class Service:
 
     async def run(self) -> None:
         """Raises ConfigError, LedgerUnavailable and their kin before anything was started."""
+        check_settings(self._settings)
         prepare_data_folder(self._folders.data)
         async with contextlib.AsyncExitStack() as stack:
             ledger = create_ledger(self._settings.ledger_url, clock=self._clock)
@@ -94,7 +95,7 @@ class Service:
                 artifacts=artifacts,
                 clock=self._clock,
                 render_metrics=lambda: render_metrics(ledger),
-                is_ready=lambda: None,
+                is_ready=dispatcher.not_ready,
             )
             listening = stack.enter_context(self._listen(services))
             dispatcher.start()
@@ -104,16 +105,14 @@ class Service:
     async def _configure(self, ledger: Ledger) -> None:
         """Brings the ledger to what the config says, and makes the first credential."""
         for name, queue in self._settings.queues.items():
-            await ledger.put_queue(
-                QueueSettings(name=name, is_configured=True, **queue.model_dump(exclude={"name"}))
-            )
+            await ledger.put_queue(queue.settings_of(name))
         for name, tenant in self._settings.tenants.items():
             await ledger.put_tenant(TenantSettings(name=name, is_configured=True, **tenant.model_dump()))
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(self, ledger: Ledger, stack: contextlib.AsyncExitStack) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
-        sections = self._settings.pools or {"local": PoolSection(provider="local")}
+        sections = self._settings.pools_in_force
         dispatchers = []
         for name, section in sections.items():
             provider = create_provider(name, section, installation, self._folders.pool(name))
@@ -126,6 +125,7 @@ class Service:
                 continue
             stack.push_async_callback(provider.close)
             settings = pool_settings(name, section, provider)
+            log.info("pool_started", pool=name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
             sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)
             dispatchers.append(
@@ -170,7 +170,7 @@ class Service:
             timeout_keep_alive=KEEP_ALIVE_S,
             limit_concurrency=CONNECTIONS_MAX,
         )
-        listening = _Listening(application, _Server(config), sock)
+        listening = _Listening(application, _Server(config), sock, url_of(sock))
         try:
             yield listening
         finally:
@@ -212,11 +212,12 @@ class _Listening:
     application: FastAPI
     server: _Server
     sock: socket.socket
+    url: str
 
-    @property
-    def url(self) -> str:
-        host, port = self.sock.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+def url_of(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def handle_signals(service: Service, loop: asyncio.AbstractEventLoop) -> None:
@@ -266,54 +267,36 @@ async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
     )
 
 
-def create_provider(name: str, section: PoolSection, installation: str, folder: Path) -> Provider:
-    """The provider that the pool names, from its entry point. Raises ConfigError for an unknown one."""
-    known = {entry.name: entry for entry in entry_points(group="runyard.providers")}
-    if section.provider not in known:
+def check_settings(settings: Settings) -> None:
+    """Everything that `serve` would refuse of the settings, without starting anything. Raises ConfigError that lists
+    every problem."""
+    problems = [*_queue_problems(settings)]
+    try:
+        create_ledger(settings.ledger_url, clock=SystemClock())
+    except ConfigError as error:
+        problems.append(error.message)
+    for name, section in settings.pools_in_force.items():
+        try:
+            create_provider(name, section, "check", Folders(settings.data).pool(name))
+        except ConfigError as error:
+            problems.append(f"{error.message} ({error.cure})")
+    if problems:
+        lines = "\n  ".join(problems)
         raise ConfigError(
-            f"pools.{name}.provider: no provider is named {section.provider!r}",
-            field=f"pools.{name}.provider",
-            cure=f"choose one of: {', '.join(sorted(known))}",
+            f"the configuration has {len(problems)} problems:\n  {lines}", cure="correct them in the file"
         )
-    create = known[section.provider].load()
-    config = ProviderConfig(
-        pool=name,
-        installation=installation,
-        data_directory=folder,
-        slots=section.slots,
-        options=section.options,
-    )
-    provider: Provider = create(config)
-    return provider
 
 
-def pool_settings(name: str, section: PoolSection, provider: Provider) -> PoolSettings:
-    capabilities, shape = provider.capabilities, provider.shape
-    return PoolSettings(
-        name=name,
-        provider=section.provider,
-        slots=shape.slots,
-        budget=shape.budget,
-        isolation=capabilities.isolation,
-        queues=tuple(section.queues),
-        labels=capabilities.labels,
-        has_network_open=capabilities.has_network_open,
-        host=socket.gethostname() if capabilities.is_host_bound else None,
-        description=capabilities.description,
-    )
-
-
-def unusable_pool(name: str, section: PoolSection, error: IsolationUnavailable) -> PoolSettings:
-    """A pool that can take nothing and says why."""
-    return PoolSettings(
-        name=name,
-        provider=section.provider,
-        slots=0,
-        budget=Budget(cpu_millis=0, memory_bytes=0),
-        isolation=Isolation.NONE,
-        queues=tuple(section.queues),
-        description=f"{error.message}; cure: {error.cure}",
-    )
+def _queue_problems(settings: Settings) -> Iterator[str]:
+    """A queue's defaults must be a part of a job document."""
+    smallest = {"steps": [{"run": "true"}]}
+    for name, queue in settings.queues.items():
+        try:
+            JobDocument.model_validate({**smallest, **queue.defaults})
+        except ValidationError as error:
+            for problem in error.errors(include_url=False):
+                key = ".".join(str(part) for part in problem["loc"])
+                yield f"queues.{name}.defaults.{key}: {problem['msg']}"
 
 
 def retention_of(settings: Settings) -> Keep:

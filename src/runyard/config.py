@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,6 +22,8 @@ from pydantic_settings import (
 )
 
 from runyard.model.errors import ConfigError
+from runyard.model.queue import QueueSettings
+from runyard.wire.job_document import Name
 from runyard.wire.requests import Bound, QueuePut, TenantPut
 from runyard.wire.units import Duration, Size
 
@@ -78,6 +80,37 @@ class RetentionSection(Section):
     artifacts_bytes_max: Size | None = None
 
 
+class TenantDefault(Section):
+    """What each tenant may do in a queue."""
+
+    running_max: Bound | None = None
+
+
+class QueueSection(QueuePut):
+    """As by API, and `tenant_default`, the bound of each tenant in the queue, by its other name."""
+
+    tenant_default: TenantDefault | None = None
+
+    @model_validator(mode="after")
+    def _one_bound_for_tenants(self) -> QueueSection:
+        if self.tenant_default is not None and self.tenant_running_max is not None:
+            raise ValueError("`tenant_default` and `tenant_running_max` say the same; keep one")
+        return self
+
+    def settings_of(self, name: str) -> QueueSettings:
+        """The queue as the ledger takes it."""
+        default = self.tenant_default
+        return QueueSettings(
+            name=name,
+            weight=self.weight,
+            running_max=self.running_max,
+            queued_max=self.queued_max,
+            tenant_running_max=default.running_max if default is not None else self.tenant_running_max,
+            defaults=self.defaults,
+            is_configured=True,
+        )
+
+
 class PoolSection(BaseModel):
     """What all pools have; further keys are the provider's own and checked by it."""
 
@@ -106,9 +139,9 @@ class Settings(BaseSettings):
     ledger: LedgerSection = LedgerSection()
     logs: LogsSection = LogsSection()
     retention: RetentionSection = RetentionSection()
-    queues: dict[str, QueuePut] = {}
-    tenants: dict[str, TenantPut] = {}
-    pools: dict[str, PoolSection] = {}
+    queues: dict[Name, QueueSection] = {}
+    tenants: dict[Name, TenantPut] = {}
+    pools: dict[Name, PoolSection] = {}
 
     @classmethod
     def settings_customise_sources(
@@ -125,11 +158,13 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     @property
+    def pools_in_force(self) -> Mapping[str, PoolSection]:
+        """The configured pools; with none, one `local` pool that works."""
+        return self.pools or {"local": PoolSection(provider="local")}
+
+    @property
     def ledger_url(self) -> str:
-        return self.ledger.url or f"sqlite:///{(self.data / 'ledger.sqlite').absolute()}"
-
-
-__all__ = ["Bound", "Settings", "default_data_directory", "load"]
+        return self.ledger.url or f"sqlite://{(self.data / 'ledger.sqlite').absolute()}"
 
 
 def default_data_directory(environ: Mapping[str, str]) -> Path:

@@ -25,7 +25,7 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_without_file_and_variables_the_defaults_serve(tmp_path: Path) -> None:
     settings = load()
     assert (settings.server.host, settings.server.port) == ("127.0.0.1", 7700)
-    assert settings.ledger_url == f"sqlite:///{tmp_path}/data/ledger.sqlite"
+    assert settings.ledger_url == f"sqlite://{tmp_path}/data/ledger.sqlite"
     assert settings.pools == {}
 
 
@@ -87,3 +87,43 @@ def test_a_file_that_is_no_toml_names_the_place(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"gone\.toml"):
         load(tmp_path / "gone.toml")
+
+
+def test_a_name_that_no_job_can_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Bad Name"):
+        load(written(tmp_path, '[queues."Bad Name"]\nweight = 1'))
+
+
+def test_the_bound_of_each_tenant_in_a_queue_has_two_names_and_one_value(tmp_path: Path) -> None:
+    settings = load(written(tmp_path, "[queues.ci.tenant_default]\nrunning_max = 3"))
+    assert settings.queues["ci"].settings_of("ci").tenant_running_max == 3
+    with pytest.raises(ConfigError, match="keep one"):
+        load(written(tmp_path, "[queues.ci]\ntenant_running_max = 1\ntenant_default = {running_max = 2}"))
+
+
+def test_without_pools_the_local_one_is_in_force() -> None:
+    assert list(load().pools_in_force) == ["local"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[pools.x]\nprovider = "cloud"', "'cloud'"),
+        ('[pools.x]\nprovider = "local"\nnokey = 1', "nokey"),
+        ('[pools.x]\nprovider = "local"\ngit_protocols = ["ftp"]', "git_protocols"),
+        ('[ledger]\nurl = "mysql://x/y"', "mysql"),
+        ("[queues.q]\ndefaults = {bogus = 1}", "queues.q.defaults.bogus"),
+    ],
+)
+def test_what_serve_would_refuse_is_found_without_starting_it(tmp_path: Path, text: str, said: str) -> None:
+    from runyard.app import check_settings
+
+    with pytest.raises(ConfigError, match=said):
+        check_settings(load(written(tmp_path, text)))
+
+
+def test_every_key_of_a_local_pool_is_documented() -> None:
+    from runyard.providers.local.options import _KEYS
+
+    page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert [key for key in _KEYS if f"| `{key}` |" not in page] == []

@@ -102,7 +102,8 @@ class RunningService:
         """TERM, as an operator stops it."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(timeout=START_TIMEOUT_S)
+        status = self.process.wait(timeout=START_TIMEOUT_S)
+        assert status == 0, f"the service ended with {status}:\n{self.log.read_text()[-3000:]}"
 
     def close(self) -> None:
         """Cancels what is unfinished and stops; nothing is left running."""

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.journeys.conftest import RunningService
 
 from runyard.sdk import Client
 from runyard.sdk.errors import RunyardApiError
 from runyard.sdk.retrying import RetryPolicy
+from tests.journeys.conftest import RunningService
 
 pytestmark = pytest.mark.service
 

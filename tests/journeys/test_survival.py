@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ def test_a_stopped_service_leaves_its_jobs_running(service: RunningService) -> N
     service.start()
     with service.client() as client:
         assert {client.wait(job_id, timeout_s=60).attempt_count for job_id in ids} == {1}
+
+
+def test_a_drained_service_lets_what_runs_end_takes_nothing_new_and_stops(service: RunningService) -> None:
+    assert service.process is not None
+    with service.client() as client:
+        client.submit({"steps": [{"run": "sleep 1; echo whole"}]}, id="last")
+        wait_until_all_run(client, ["last"])
+        service.process.send_signal(signal.SIGUSR1)
+        assert service.process.wait(timeout=30) == 0
+    service.start()
+    with service.client() as client:
+        job = client.get("last")
+        assert (job.state, job.attempt_count) == ("succeeded", 1)
 
 
 def test_a_second_service_on_the_same_folder_is_refused_and_named(service: RunningService) -> None:

@@ -162,7 +162,9 @@ def _git_problems(document: JobDocument) -> Iterator[Invalid]:
     field = "workspace.git.url"
     if git.url.startswith("-") or "::" in git.url.partition("/")[0]:
         shown = git.url.rpartition("@")[2][:200]
-        yield Invalid(f"{field}: {shown!r} is no address", field=field, cure="write an https:// or ssh address")
+        yield Invalid(
+            f"{field}: {shown!r} is no address", field=field, cure="write an https:// or ssh address"
+        )
     elif not (git.url.isascii() and git.url.isprintable()) or set(git.url) & _NOT_IN_ADDRESSES:
         yield Invalid(
             f"{field}: it holds a character that no address has",

@@ -79,6 +79,7 @@ class PoolDispatcher:
         self._beside: set[asyncio.Task[None]] = set()
         self._tombstones: set[asyncio.Task[None]] = set()
         self._ended_since_look: set[AttemptKey] = set()
+        self._lease: PoolLease | None = None
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._is_draining = False
@@ -92,12 +93,17 @@ class PoolDispatcher:
     def name(self) -> str:
         return self._settings.name
 
+    @property
+    def is_owned(self) -> bool:
+        """Whether this process acts for the pool now."""
+        return self._lease is not None and self._lease.holds()
+
     # -- life -----------------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Takes the pool whenever it is free and acts for it until cancelled. Its attempts run on after that."""
         try:
             while True:
-                lease = self._new_lease()
+                lease = self._lease = self._new_lease()
                 await lease.take()
                 try:
                     await self._own(lease)

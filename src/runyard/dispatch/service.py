@@ -46,6 +46,11 @@ class Dispatcher:
         ]
         self._tasks = [asyncio.create_task(_forever(name, loop), name=name) for name, loop in loops]
 
+    def not_ready(self) -> str | None:
+        """Why this process does not dispatch yet; None once every pool of its own was taken."""
+        waiting = [pool.name for pool in self._pools if not pool.is_owned]
+        return f"pool '{waiting[0]}' is not owned yet" if waiting else None
+
     async def stop(self) -> None:
         """Lets go of everything; attempts run on and are adopted by the next start."""
         for task in self._tasks:

@@ -22,6 +22,8 @@ ARCH_NAMES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
     """Why the pool could never take this class however idle it is, in words for the user; None when it could."""
+    if pool.slots <= 0:
+        return f"pool '{pool.name}' cannot run anything: {pool.description or 'it has no slots'}"
     budget = pool.budget
     wanted = requirements.isolation
     if wanted > pool.isolation:

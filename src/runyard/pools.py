@@ -1,0 +1,63 @@
+"""From a pool's section of the config to its provider, and to its row in the ledger."""
+
+from __future__ import annotations
+
+import socket
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from runyard.config import PoolSection
+from runyard.model.errors import ConfigError, IsolationUnavailable
+from runyard.model.pool import Budget, PoolSettings
+from runyard.model.requirements import Isolation
+from runyard.providers.port import Provider, ProviderConfig
+
+
+def create_provider(name: str, section: PoolSection, installation: str, folder: Path) -> Provider:
+    """The provider that the pool names, from its entry point. Raises ConfigError for an unknown one."""
+    known = {entry.name: entry for entry in entry_points(group="runyard.providers")}
+    if section.provider not in known:
+        raise ConfigError(
+            f"pools.{name}.provider: no provider is named {section.provider!r}",
+            field=f"pools.{name}.provider",
+            cure=f"choose one of: {', '.join(sorted(known))}",
+        )
+    create = known[section.provider].load()
+    config = ProviderConfig(
+        pool=name,
+        installation=installation,
+        data_directory=folder,
+        slots=section.slots,
+        options=section.options,
+    )
+    provider: Provider = create(config)
+    return provider
+
+
+def pool_settings(name: str, section: PoolSection, provider: Provider) -> PoolSettings:
+    capabilities, shape = provider.capabilities, provider.shape
+    return PoolSettings(
+        name=name,
+        provider=section.provider,
+        slots=shape.slots,
+        budget=shape.budget,
+        isolation=capabilities.isolation,
+        queues=tuple(section.queues),
+        labels=capabilities.labels,
+        has_network_open=capabilities.has_network_open,
+        host=socket.gethostname() if capabilities.is_host_bound else None,
+        description=capabilities.description,
+    )
+
+
+def unusable_pool(name: str, section: PoolSection, error: IsolationUnavailable) -> PoolSettings:
+    """A pool that can take nothing and says why."""
+    return PoolSettings(
+        name=name,
+        provider=section.provider,
+        slots=0,
+        budget=Budget(cpu_millis=0, memory_bytes=0),
+        isolation=Isolation.NONE,
+        queues=tuple(section.queues),
+        description=f"{error.message}; cure: {error.cure}",
+    )
