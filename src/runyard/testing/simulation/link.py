@@ -7,6 +7,7 @@ matters, a reply can be lost and a ledger be gone.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -52,12 +53,12 @@ class Link:
         self._dice = dice
         self._on_stop = on_stop
         self._note = note
-        self._calls = 0
+        self._calls: Counter[str | None] = Counter()
         self.is_closed = False
 
     # -- stopping -------------------------------------------------------------------------------------------------
     async def before(self, what: str) -> None:
-        self._calls += 1
+        self._calls.update((None, what))
         await self._stop_here(what, is_after=False)
 
     async def after(self, what: str) -> None:
@@ -67,7 +68,8 @@ class Link:
         if self.is_closed:
             raise asyncio.CancelledError
         for stop in self._stops:
-            if self._calls >= stop.at_call and stop.is_after == is_after and _now() < QUIET_AT_S:
+            is_here = stop.call in (None, what) and self._calls[stop.call] >= stop.at_call
+            if is_here and stop.is_after == is_after and _now() < QUIET_AT_S:
                 self._stops.remove(stop)
                 self._note(self._process.name, "pauses" if stop.is_pause else "crashes", what)
                 self._process.freeze()

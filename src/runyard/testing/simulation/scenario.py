@@ -47,10 +47,12 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stop:
-    """A service stops at its call number `at_call` to ledger or place, before it or after it, whatever it awaits: for
-    good, to be started anew `lasts_s` later, or (`is_pause`) to go on then where it stood."""
+    """A service stops at its call number `at_call` to ledger or place (of those named `call`, where it is set), before
+    it or after it, whatever it awaits: for good, to be started anew `lasts_s` later, or (`is_pause`) to go on then
+    where it stood."""
 
     service: int
+    call: str | None
     at_call: int
     is_after: bool
     is_pause: bool
@@ -123,8 +125,8 @@ def draw(seed: int) -> Scenario:
             for name in TENANTS
         ),
         jobs=jobs,
-        actions=_actions(dice, len(jobs)),
-        stops=tuple(_stop(dice, services) for _ in range(dice.choice((0, 1, 2, 4)))),
+        actions=_actions(dice, jobs),
+        stops=tuple(_stop(dice, services) for _ in range(dice.choice((0, 1, 3, 5)))),
         outages=tuple(_outage(dice, services) for _ in range(dice.choice((0, 0, 1)))),
         jumps=tuple(_jump(dice, services) for _ in range(dice.choice((0, 0, 0, 1)))),
         rates=Rates(
@@ -186,7 +188,7 @@ def _play(dice: Random, *, is_first: bool) -> Play:
             outcome = Outcome(kind=OutcomeKind.FAILED, exit_code=1, reason=reason, usage=usage)
         case _:
             outcome = Outcome(kind=OutcomeKind.SUCCEEDED, exit_code=0, usage=usage)
-    return Play(lasts_s=lasts_s, outcome=outcome, ignores_term=dice.random() < 0.2)
+    return Play(lasts_s=lasts_s, outcome=outcome, ignores_term=dice.random() < 0.4)
 
 
 _WHAT = (
@@ -202,30 +204,34 @@ _WHAT = (
 )
 
 
-def _actions(dice: Random, jobs: int) -> tuple[Action, ...]:
-    """Checks of the pool come in bursts: each makes its owner look at everything, so that looks and ends overlap."""
-    drawn = [
-        Action(
-            at=round(dice.uniform(0, 50), 3),
-            what=dice.choice(_WHAT),
-            job=dice.randrange(jobs),
-            number=dice.randrange(100),
-        )
-        for _ in range(dice.choice((0, 2, 5)))
-    ]
+def _actions(dice: Random, jobs: tuple[PlannedJob, ...]) -> tuple[Action, ...]:
+    """Cancels come soon after their job, while something happens to it. Checks of the pool come in bursts: each makes
+    its owner look at everything, so that looks and ends overlap."""
+    drawn = [_action(dice, jobs) for _ in range(dice.choice((0, 3, 8)))]
     checks = [
         Action(at=round(dice.uniform(0, 50), 3), what="check") for _ in range(dice.choice((0, 0, 10, 30)))
     ]
     return tuple(sorted(drawn + checks, key=lambda action: action.at))
 
 
+def _action(dice: Random, jobs: tuple[PlannedJob, ...]) -> Action:
+    what, job = dice.choice(_WHAT), dice.randrange(len(jobs))
+    at = jobs[job].at + dice.uniform(0, 8) if what == "cancel" else dice.uniform(0, 50)
+    return Action(at=round(at, 3), what=what, job=job, number=dice.randrange(100))
+
+
+_MOMENTOUS = ("claim", "run_job", "run_job", "run_job", "settle", "destroy_resource", "acquire_pool")
+
+
 def _stop(dice: Random, services: int) -> Stop:
+    call = dice.choice((None, None, *_MOMENTOUS))
     return Stop(
         service=dice.randrange(services),
-        at_call=dice.randint(1, 120),
+        call=call,
+        at_call=dice.randint(1, 120 if call is None else 5),
         is_after=dice.random() < 0.5,
-        is_pause=dice.random() < 0.4,
-        lasts_s=dice.choice((0.5, 5.0, 20.0, 40.0)),
+        is_pause=dice.random() < 0.5,
+        lasts_s=dice.choice((0.5, 20.0, 40.0)),
     )
 
 

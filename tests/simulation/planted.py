@@ -1,0 +1,194 @@
+"""Faults put into the parts under test by wrapping them, each a mistake that somebody could make."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Any
+
+from runyard.dispatch.sweep import Sweep
+from runyard.ledger.port import ClaimRequest
+from runyard.ledger.sqlite.ledger import SqliteLedger
+from runyard.model.errors import Unreachable
+from runyard.model.outcome import lost
+from runyard.model.pool import Fence
+from runyard.testing.scripted_provider import ScriptedProvider
+from runyard.testing.simulation.service import Plant
+
+
+class Wrapped:
+    """Passes on what is not changed."""
+
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
+class LedgerWith(Wrapped):
+    _wrapped: SqliteLedger
+
+    def sql(self, text: str, *values: object) -> None:
+        assert self._wrapped._writer is not None
+        self._wrapped._writer._connection.execute(text, values)
+
+    def at_any_epoch(self, fence: Fence) -> Fence:
+        assert self._wrapped._writer is not None
+        row = self._wrapped._writer._connection.execute("SELECT epoch FROM pools").fetchone()
+        return Fence(fence.pool, row["epoch"])
+
+
+class NoFencing(LedgerWith):
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._wrapped, name)
+        if name not in ("claim", "settle", "record_phases", "renew_pool", "set_availability", "list_demand"):
+            return method
+
+        async def call(first: Any, *args: Any, **rest: Any) -> Any:
+            if isinstance(first, ClaimRequest):
+                first = dataclasses.replace(first, fence=self.at_any_epoch(first.fence))
+            else:
+                first = self.at_any_epoch(first)
+            return await method(first, *args, **rest)
+
+        return call
+
+
+class StaleClaim(LedgerWith):
+    async def claim(self, request: ClaimRequest):
+        fence = self.at_any_epoch(request.fence)
+        return await self._wrapped.claim(dataclasses.replace(request, fence=fence))
+
+
+class CapacityOffByOne(LedgerWith):
+    async def claim(self, request: ClaimRequest):
+        budget = dataclasses.replace(request.budget, cpu_millis=request.budget.cpu_millis + 1000)
+        rooms = {key: room + 1 for key, room in request.rooms.items()}
+        return await self._wrapped.claim(dataclasses.replace(request, budget=budget, rooms=rooms))
+
+
+class QueueLimitOffByOne(LedgerWith):
+    async def claim(self, request: ClaimRequest):
+        self.sql("UPDATE queues SET running_max = running_max + 1")
+        try:
+            return await self._wrapped.claim(request)
+        finally:
+            self.sql("UPDATE queues SET running_max = running_max - 1")
+
+
+class SettlesTwice(LedgerWith):
+    async def settle(self, fence, key, outcome, **rest):
+        await self._wrapped.settle(fence, key, outcome, **rest)
+        self.sql("UPDATE attempts SET state = 'running' WHERE uid = ? AND number = ?", key.uid, key.number)
+        return await self._wrapped.settle(fence, key, outcome, **rest)
+
+
+class CancelIgnored(LedgerWith):
+    async def settle(self, fence, key, outcome, *, decide, **rest):
+        def blind(job, outcome, now):
+            return decide(dataclasses.replace(job, cancel_requested_at=None), outcome, now)
+
+        return await self._wrapped.settle(fence, key, outcome, decide=blind, **rest)
+
+
+class UnseenCostsARetry(LedgerWith):
+    async def settle(self, fence, key, outcome, *, decide, **rest):
+        def strict(job, outcome, now):
+            return decide(job, dataclasses.replace(outcome, was_seen=True), now)
+
+        return await self._wrapped.settle(fence, key, outcome, decide=strict, **rest)
+
+
+class ChargeNotCorrected(LedgerWith):
+    async def settle(self, fence, key, outcome, **rest):
+        assert self._wrapped._writer is not None
+        connection = self._wrapped._writer._connection
+        before = connection.execute("SELECT vtime, queue, tenant FROM shares").fetchall()
+        job = await self._wrapped.settle(fence, key, outcome, **rest)
+        for row in before:
+            self.sql("UPDATE shares SET vtime = ? WHERE queue = ? AND tenant = ?", *row)
+        return job
+
+
+class ForgetsOnTakeover(LedgerWith):
+    async def list_unfinished(self, fence):
+        await self._wrapped.list_unfinished(fence)
+        return []
+
+
+class LostWakeUps(LedgerWith):
+    """Neither the topic nor the timer behind it."""
+
+    def subscribe(self, *topics):
+        return Deaf(self._wrapped.subscribe(*topics))
+
+
+class Deaf(Wrapped):
+    async def wait(self, timeout_s):
+        await asyncio.get_running_loop().create_future()
+
+
+class SilenceIsAbsence(Wrapped):
+    async def run_job(self, attempt, context):
+        try:
+            return await self._wrapped.run_job(attempt, context)
+        except Unreachable as error:
+            return lost(error.message, was_seen=False)
+
+
+class StartsAgain(Wrapped):
+    """run_job that is not idempotent: an adoption is a second start."""
+
+    _wrapped: ScriptedProvider
+
+    async def run_job(self, attempt, context):
+        self._wrapped.world.places.pop(attempt.key.resource_name, None)
+        return await self._wrapped.run_job(attempt, context)
+
+
+class ClearsBeforeSettle(Wrapped):
+    async def run_job(self, attempt, context):
+        outcome = await self._wrapped.run_job(attempt, context)
+        self._wrapped.world.destroy(attempt.key.resource_name)
+        return outcome
+
+
+class NoTombstone(Wrapped):
+    """What is settled is destroyed at once, as if no other owner could be on its way."""
+
+    @property
+    def capabilities(self):
+        return dataclasses.replace(self._wrapped.capabilities, is_host_bound=True)
+
+
+class NobodyLives(Wrapped):
+    async def list_unfinished(self, fence):
+        await self._wrapped.list_unfinished(fence)
+        return []
+
+    async def get_attempt(self, key):
+        return None
+
+
+def blind_sweep(*, ledger: Any, **rest: Any) -> Sweep:
+    return Sweep(ledger=NobodyLives(ledger), **rest)
+
+
+PLANTED: dict[str, tuple[Plant, set[str]]] = {
+    "no fencing": (Plant(ledger=NoFencing), {"ownership"}),
+    "stale claim after takeover": (Plant(ledger=StaleClaim), {"ownership", "I6"}),
+    "capacity off by one": (Plant(ledger=CapacityOffByOne), {"I6"}),
+    "limit of a queue off by one": (Plant(ledger=QueueLimitOffByOne), {"I6"}),
+    "settle twice": (Plant(ledger=SettlesTwice), {"I12", "counters", "I1", "I2"}),
+    "cancel flag ignored in settle": (Plant(ledger=CancelIgnored), {"cancel"}),
+    "retry counted for unseen": (Plant(ledger=UnseenCostsARetry), {"I8"}),
+    "charge not corrected": (Plant(ledger=ChargeNotCorrected), {"I12"}),
+    "unfinished attempts not read at a takeover": (Plant(ledger=ForgetsOnTakeover), {"I10", "I6"}),
+    "lost wake-up without timer": (Plant(ledger=LostWakeUps), {"I10"}),
+    "silence read as absence": (Plant(provider=SilenceIsAbsence), {"I4", "once"}),
+    "run_job not idempotent": (Plant(provider=StartsAgain), {"once"}),
+    "cleared before it was settled": (Plant(provider=ClearsBeforeSettle), {"once"}),
+    "no tombstone": (Plant(provider=NoTombstone), {"once"}),
+    "sweep without living check": (Plant(sweep=blind_sweep), {"I9"}),
+}
