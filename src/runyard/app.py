@@ -23,6 +23,7 @@ from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
 from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
@@ -35,7 +36,6 @@ from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
-from runyard.model.pool import Fence
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
 from runyard.pools import create_provider, pool_settings, unusable_pool
@@ -143,11 +143,11 @@ class Service:
         return dispatchers
 
     def _context_of(self, ledger: Ledger) -> ContextOf:
-        def context_of(claimed: Claimed, fence: Fence) -> AttemptContext:
+        def context_of(claimed: Claimed, lease: PoolLease) -> AttemptContext:
             key = claimed.attempt.key
             return AttemptContext(
                 ledger=ledger,
-                fence=fence,
+                lease=lease,
                 key=key,
                 log_directory=attempt_directory(self._folders.logs, key.uid, key.number),
                 log_bytes_max=self._settings.logs.attempt_bytes_max,

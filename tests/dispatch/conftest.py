@@ -11,13 +11,13 @@ import pytest
 
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.job import Job, JobState
-from runyard.model.pool import Fence
 from runyard.testing.scripted_provider import ScriptedProvider, World
 from tests.factories import a_new_job, a_pool_settings, a_spec
 
@@ -74,11 +74,11 @@ class Yard:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
 
-    def _context_of(self, claimed: Claimed, fence: Fence) -> AttemptContext:
+    def _context_of(self, claimed: Claimed, lease: PoolLease) -> AttemptContext:
         nowhere = Path("/nonexistent")
         return AttemptContext(
             ledger=self.ledger,
-            fence=fence,
+            lease=lease,
             key=claimed.attempt.key,
             log_directory=nowhere,
             log_bytes_max=1 << 20,

@@ -52,8 +52,8 @@ class Yard:
             provider=provider,
             owner=name,
             clock=self.clock,
-            context_of=lambda claimed, fence: AttemptContext(
-                ledger=ledger, fence=fence, key=claimed.attempt.key, log_directory=None,
+            context_of=lambda claimed, lease: AttemptContext(
+                ledger=ledger, lease=lease, key=claimed.attempt.key, log_directory=None,
                 log_bytes_max=1, artifact_directory=None,
             ),
             operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),

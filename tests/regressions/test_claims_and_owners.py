@@ -158,10 +158,6 @@ class PausesBeforeItCreates:
         return await self._provider.run_job(attempt, context)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="DESIGN 4.2: the port gives run_job no way to ask, before each create, whether its lease outlasts the call",
-)
 async def test_23_an_owner_that_was_paused_inside_run_job_for_an_hour_starts_nothing(yard: Yard) -> None:
     yard.play(lasts_s=0.1)
     slow = PausesBeforeItCreates(ScriptedProvider(yard.world, is_far=True), 3600.0)

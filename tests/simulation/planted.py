@@ -154,12 +154,23 @@ class ClearsBeforeSettle(Wrapped):
         return outcome
 
 
-class NoTombstone(Wrapped):
-    """What is settled is destroyed at once, as if no other owner could be on its way."""
+class Careless(Wrapped):
+    """A context that never says that the lease is too short for a create."""
+
+    def may_create(self, within_s):
+        return True
+
+
+class CreatesTooLate(Wrapped):
+    """Creates without asking for the lease, and nothing is left of what is settled that it could collide with: each
+    of the two alone still keeps a waking owner from starting an attempt again."""
 
     @property
     def capabilities(self):
         return dataclasses.replace(self._wrapped.capabilities, is_host_bound=True)
+
+    async def run_job(self, attempt, context):
+        return await self._wrapped.run_job(attempt, Careless(context))
 
 
 class NobodyLives(Wrapped):
@@ -189,6 +200,6 @@ PLANTED: dict[str, tuple[Plant, set[str]]] = {
     "silence read as absence": (Plant(provider=SilenceIsAbsence), {"I4", "once"}),
     "run_job not idempotent": (Plant(provider=StartsAgain), {"once"}),
     "cleared before it was settled": (Plant(provider=ClearsBeforeSettle), {"once"}),
-    "no tombstone": (Plant(provider=NoTombstone), {"once"}),
+    "neither lease nor tombstone at a create": (Plant(provider=CreatesTooLate), {"once"}),
     "sweep without living check": (Plant(sweep=blind_sweep), {"I9"}),
 }

@@ -75,6 +75,9 @@ class _Context:
         self.artifact_directory = attempt_directory(folder / "artifacts", key.uid, key.number)
         self.log_bytes_max = 1 << 20
 
+    def may_create(self, within_s: float) -> bool:
+        return True
+
     async def record_phase(self, name: str, at: float) -> None:
         return None
 

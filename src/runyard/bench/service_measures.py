@@ -82,8 +82,8 @@ async def _job_rate(client: AsyncClient, count: int) -> float:
     if None in waiting:
         raise RuntimeError("a job was refused")
     async for change in client.events(after=cursor):
-        if change.event.state == "succeeded":
-            waiting.discard(change.event.job)
+        if change.state == "succeeded":
+            waiting.discard(change.job)
             if not waiting:
                 break
     return count / (time.perf_counter() - began)
@@ -93,7 +93,7 @@ async def _newest(client: AsyncClient) -> str:
     """The cursor behind the newest event: that of a job just made for it."""
     job = await client.submit({"steps": [{"command": ["true"]}], "requirements": SMALL})
     async for change in client.events(after="0"):
-        if change.event.job == job.id and change.event.state == "succeeded":
+        if change.job == job.id and change.state == "succeeded":
             return change.cursor
     raise RuntimeError("the event feed ended")
 

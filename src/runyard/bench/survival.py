@@ -43,8 +43,8 @@ async def _round(service: ThrowawayService, round_: int, job_s: float) -> list[s
 
 async def _until_running(client: AsyncClient, waiting: set[str]) -> None:
     async for change in client.events(after="0"):
-        if change.event.state == "running":
-            waiting.discard(change.event.job)
+        if change.state == "running":
+            waiting.discard(change.job)
             if not waiting:
                 return
 

@@ -11,10 +11,10 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
+from runyard.dispatch.ownership import PoolLease
 from runyard.ledger.port import Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import Fenced, LedgerUnavailable
-from runyard.model.pool import Fence
 
 RUNNING_DELAY_S = 0.015
 LEDGER_RETRY_S = 1.0
@@ -27,14 +27,14 @@ class AttemptContext:
         self,
         *,
         ledger: Ledger,
-        fence: Fence,
+        lease: PoolLease,
         key: AttemptKey,
         log_directory: Path,
         log_bytes_max: int,
         artifact_directory: Path,
     ) -> None:
         self._ledger = ledger
-        self._fence = fence
+        self._lease = lease
         self._key = key
         self._log_directory = log_directory
         self._log_bytes_max = log_bytes_max
@@ -42,6 +42,9 @@ class AttemptContext:
         self._flush: asyncio.Task[None] | None = None
         self.phases: dict[str, float] = {}
         self.outputs: dict[str, str] = {}
+
+    def may_create(self, within_s: float) -> bool:
+        return self._lease.outlasts(within_s)
 
     @property
     def log_directory(self) -> Path:
@@ -74,7 +77,7 @@ class AttemptContext:
         await asyncio.sleep(RUNNING_DELAY_S)
         while True:
             try:
-                await self._ledger.record_phases(self._fence, self._key, dict(self.phases))
+                await self._ledger.record_phases(self._lease.fence, self._key, dict(self.phases))
                 return
             except LedgerUnavailable:
                 await asyncio.sleep(LEDGER_RETRY_S)

@@ -78,6 +78,10 @@ class PoolLease:
         """Whether we may still act for the pool."""
         return not self.lost.is_set() and self._clock.boottime() < self._valid_until
 
+    def outlasts(self, seconds: float) -> bool:
+        """Whether it holds for that long still, if nobody renews it."""
+        return self.holds() and self._clock.boottime() + seconds < self._valid_until
+
     def lose(self) -> None:
         """Some write was fenced: another owns the pool."""
         self.lost.set()

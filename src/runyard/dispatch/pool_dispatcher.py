@@ -27,7 +27,6 @@ from runyard.model.pool import (
     Budget,
     ClassDemand,
     Demand,
-    Fence,
     PoolHealth,
     PoolSettings,
     WaitCode,
@@ -44,7 +43,7 @@ FINISH_S = 2.0
 
 log = structlog.get_logger()
 
-ContextOf = Callable[[Claimed, Fence], AttemptContext]
+ContextOf = Callable[[Claimed, PoolLease], AttemptContext]
 
 
 class PoolDispatcher:
@@ -327,7 +326,7 @@ class PoolDispatcher:
             ledger=self._ledger,
             provider=self._provider,
             lease=lease,
-            context=self._context_of(claimed, lease.fence),
+            context=self._context_of(claimed, lease),
             is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower

@@ -72,6 +72,12 @@ class AttemptRequest:
 class RunContext(Protocol):
     """What a running attempt may use. Nothing here blocks for long, and all of it may be called again."""
 
+    def may_create(self, within_s: float) -> bool:
+        """Whether the owner's lease outlasts a call of `within_s` seconds. Asked right before each create: on False
+        nothing is created and Unreachable is raised, for another may own the pool by then (DESIGN: every create ends
+        within its owner's lease)."""
+        ...
+
     @property
     def log_directory(self) -> Path:
         """Where a provider on this host writes the attempt's log files itself, as runyard.logs.layout says."""

@@ -30,6 +30,7 @@ from runyard.testing.machine_world import CONTACT_S, LEASE_S, Machine, MachineWo
 from runyard.testing.plays import NEVER_STARTED
 
 ARCH = "amd64"
+CREATE_DEADLINE_S = 5.0
 MACHINES_MAX = 4
 FENCE_MARGIN_S = 2 * CONTACT_S
 DESTROY_DEADLINE_S = 10.0
@@ -105,6 +106,8 @@ class MachineProvider:
     # -- attempts -------------------------------------------------------------------------------------------------
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         self._need_connection()
+        if attempt.key.resource_name not in self.world.register and not context.may_create(CREATE_DEADLINE_S):
+            raise Unreachable("the lease of the pool ends before a create would")
         row = self._intend(attempt)
         await context.record_phase("preparing", row.created_at)
         while row.stage is not Stage.ENDED:

@@ -17,6 +17,9 @@ class MemoryContext:
         self.phases: dict[str, float] = {}
         self.outputs: dict[str, str] = {}
 
+    def may_create(self, within_s: float) -> bool:
+        return True
+
     @property
     def log_directory(self) -> Path:
         return self._folder / "log"

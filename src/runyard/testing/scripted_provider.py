@@ -33,6 +33,7 @@ __all__ = ["CANCELED", "Place", "ScriptedProvider", "World"]
 
 ARCH = "amd64"
 FLAWLESS = Fault()
+CREATE_DEADLINE_S = 1.0
 
 T = TypeVar("T")
 Misbehave = Callable[[Verb, str], Fault | None]
@@ -108,6 +109,8 @@ class ScriptedProvider:
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         if self.run_errors:
             raise self.run_errors.pop(0)
+        if attempt.key.resource_name not in self.world.places and not context.may_create(CREATE_DEADLINE_S):
+            raise Unreachable("the lease of the pool ends before a create would")
         place = await self._ask(Verb.RUN, attempt.key.resource_name, lambda: self.world.run(attempt))
         if self.run_errors_after_start:
             raise self.run_errors_after_start.pop(0)

@@ -39,6 +39,7 @@ from runyard.providers.port import (
     RunContext,
 )
 
+START_S = 2.0
 _STAGE = "/run/runyard/stage"
 _BENCH_SLOT = 900_000  # an id clear of all slots
 _VITAL = ("bwrap", "user_namespaces", "mount_namespace", "seccomp")
@@ -138,11 +139,15 @@ class LocalProvider:
             artifact_directory=context.artifact_directory,
         )
 
+        directory = self._directory(attempt.key)
+        if not directory.exists and not context.may_create(START_S):
+            raise Unreachable(f"the lease of pool '{self._pool}' ends before a start would")
+
         async def on_record(record: Record) -> None:
             await _record_phase(attempt.spec, context, record)
 
         end = await runner.run(
-            self._directory(attempt.key),
+            directory,
             lambda: make_plan(attempt, facts, self._options, destination),
             on_record,
         )

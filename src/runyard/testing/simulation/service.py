@@ -10,13 +10,14 @@ from typing import Any, cast
 
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
+from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
 from runyard.dispatch.service import _forever
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.timekeeper import Timekeeper
 from runyard.ledger.port import Claimed, Ledger
 from runyard.model.clock import Clock
-from runyard.model.pool import Fence, PoolSettings
+from runyard.model.pool import PoolSettings
 from runyard.providers.port import PoolShape, Provider
 from runyard.testing.scripted_provider import ScriptedProvider
 from runyard.testing.scripted_world import World
@@ -102,10 +103,10 @@ class SimulatedService:
         timekeeper = Timekeeper(ledger=ledger, clock=clock, idle_s=SAFETY_TIMER_S)
         return {"timekeeper": timekeeper.run, "pool": pool.run}
 
-    def _context_of(self, claimed: Claimed, fence: Fence) -> AttemptContext:
+    def _context_of(self, claimed: Claimed, lease: PoolLease) -> AttemptContext:
         return AttemptContext(
             ledger=self._ledger,
-            fence=fence,
+            lease=lease,
             key=claimed.attempt.key,
             log_directory=_NOWHERE,
             log_bytes_max=1 << 20,
