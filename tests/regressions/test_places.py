@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from runyard.dispatch.operations import OPERATION_DEADLINE_S
 from runyard.dispatch.sweep import Sweep
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import NoCapacity, ProviderDenied, Throttled, Unreachable
@@ -249,6 +250,7 @@ async def test_31_a_prune_that_hangs_does_not_stop_the_pool(yard: Yard) -> None:
     yard.start_owner(provider=provider)
     asked = await yard.ledger.request_operation("local", OperationKind.PRUNE, {"dry_run": True})
     uid = await yard.submit()
-    await yard.reaches(uid, JobState.SUCCEEDED, within_s=120)
+    await yard.reaches(uid, JobState.SUCCEEDED, within_s=5)
+    await asyncio.sleep(OPERATION_DEADLINE_S)
     operation = await yard.ledger.get_operation(asked.id)
     assert operation.result["ok"] is False

@@ -39,17 +39,17 @@ class PoolOperations:
                 raise  # not this operation's fault: it is fulfilled by whoever owns the pool next, or in the next turn
             except RunyardError as error:
                 result = {"ok": False, "message": error.message, "cure": error.cure}
+            except TimeoutError:
+                result = {"ok": False, "message": f"no answer within {OPERATION_DEADLINE_S:g} s"}
             except (
                 Exception
-            ) as error:  # answered all the same, or it would be tried again, and fail again, for ever
+            ) as error:  # answered all the same, or it would be tried, and fail, again for ever
                 log.exception("operation_failed", pool=pool, kind=operation.kind.value)
                 result = {
                     "ok": False,
                     "message": f"it failed: {type(error).__name__}",
                     "cure": "see the service's log",
                 }
-            except TimeoutError:
-                result = {"ok": False, "message": f"no answer within {OPERATION_DEADLINE_S:g} s"}
             log.info("operation_finished", pool=pool, kind=operation.kind.value, ok=result.get("ok"))
             await self._ledger.finish_operation(fence, operation.id, result)
 

@@ -80,6 +80,7 @@ class PoolDispatcher:
         self._ended_since_look: set[AttemptKey] = set()
         self._lease: PoolLease | None = None
         self._wake = asyncio.Event()
+        self._may_be_asked = asyncio.Event()
         self._idle = asyncio.Event()
         self._is_draining = False
         self._must_look = False
@@ -128,7 +129,11 @@ class PoolDispatcher:
         """Turn after turn until the pool is lost. Raises Fenced then."""
         self._stated = {}
         subscription = self._ledger.subscribe("ready", self._topic)
-        keeping = [asyncio.create_task(lease.keep()), asyncio.create_task(self._sweep_again_and_again(lease))]
+        keeping = [
+            asyncio.create_task(lease.keep()),
+            asyncio.create_task(self._sweep_again_and_again(lease)),
+            asyncio.create_task(self._fulfil_what_is_asked(lease)),
+        ]
         listening: asyncio.Task[frozenset[str]] | None = None
         topics = frozenset({self._topic})
         try:
@@ -174,6 +179,19 @@ class PoolDispatcher:
             ):  # the sweeper must not stall (and with it what is left over): the next one starts anew
                 self._log.exception("sweep_failed")
 
+    async def _fulfil_what_is_asked(self, lease: PoolLease) -> None:
+        """What operators ask may take long; it must not keep jobs waiting."""
+        while True:
+            await self._may_be_asked.wait()
+            self._may_be_asked.clear()
+            try:
+                await self._operations.fulfil(self._settings.name, lease.fence)
+            except Fenced:
+                lease.lose()
+                return
+            except LedgerUnavailable as error:
+                self._log.error("ledger_unavailable", error=error.message)
+
     async def _let_go(self) -> None:
         """Stops following; the attempts run on and are adopted by whoever owns the pool next."""
         tasks = list(self._tasks.values())
@@ -209,7 +227,7 @@ class PoolDispatcher:
             if not topics or self._topic in topics or self._must_look:
                 await self._recover(lease)
                 self._must_look = False
-                await self._operations.fulfil(self._settings.name, lease.fence)
+                self._may_be_asked.set()
             await self._dispatch(lease)
         except LedgerUnavailable as error:
             # It may have been a claim's answer that was lost: what it claimed takes room, so it is looked for first.
@@ -237,6 +255,7 @@ class PoolDispatcher:
             return
         classes = await self._ledger.list_demand(lease.fence)
         if not classes:
+            await self._tell_demand(classes)  # a fleet shrinks by hearing that nothing waits
             return
         answers = await self._ask(classes)
         await self._state(lease, answers)
