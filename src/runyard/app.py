@@ -29,7 +29,14 @@ from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.timekeeper import Timekeeper
-from runyard.installation import Folders, installation_id, kept_text, prepare_data_folder, write_private
+from runyard.installation import (
+    Folders,
+    data_folder_lock,
+    installation_id,
+    kept_text,
+    prepare_data_folder,
+    write_private,
+)
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.logs.files import FileLogStore
@@ -53,7 +60,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._folders = Folders(settings.data)
+        self._folders = Folders(settings.data, settings.logs.directory, settings.artifacts.directory)
         self._clock = SystemClock()
         self._stop = asyncio.Event()
         self._drain = asyncio.Event()
@@ -70,6 +77,7 @@ class Service:
         check_settings(self._settings)
         prepare_data_folder(self._folders.data)
         async with contextlib.AsyncExitStack() as stack:
+            stack.enter_context(data_folder_lock(self._folders.data))
             ledger = create_ledger(self._settings.ledger_url, clock=self._clock)
             await ledger.open()
             stack.push_async_callback(ledger.close)
@@ -124,8 +132,10 @@ class Service:
                 await ledger.put_pool(unusable_pool(name, section, error))
                 continue
             stack.push_async_callback(provider.close)
-            settings = pool_settings(name, section, provider)
-            log.info("pool_started", pool=name, slots=settings.slots, isolation=settings.description)
+            settings = pool_settings(
+                name, section, provider, is_ledger_shared=self._settings.is_ledger_shared
+            )
+            log.info("pool_started", pool=settings.name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
             sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)
             dispatchers.append(

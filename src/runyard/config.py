@@ -65,9 +65,17 @@ class LedgerSection(Section):
 
 
 class LogsSection(Section):
-    """`attempt_bytes_max`: what is kept of one attempt's log, head and tail together."""
+    """`attempt_bytes_max`: what is kept of one attempt's log, head and tail together. `directory` None: DATA/logs;
+    services that share a ledger share it, on a common file system."""
 
+    directory: Path | None = None
     attempt_bytes_max: Size = 1 << 30
+
+
+class ArtifactsSection(Section):
+    """`directory` as that of the logs; None: DATA/artifacts."""
+
+    directory: Path | None = None
 
 
 class RetentionSection(Section):
@@ -138,6 +146,7 @@ class Settings(BaseSettings):
     server: ServerSection = ServerSection()
     ledger: LedgerSection = LedgerSection()
     logs: LogsSection = LogsSection()
+    artifacts: ArtifactsSection = ArtifactsSection()
     retention: RetentionSection = RetentionSection()
     queues: dict[Name, QueueSection] = {}
     tenants: dict[Name, TenantPut] = {}
@@ -161,6 +170,11 @@ class Settings(BaseSettings):
     def pools_in_force(self) -> Mapping[str, PoolSection]:
         """The configured pools; with none, one `local` pool that works."""
         return self.pools or {"local": PoolSection(provider="local")}
+
+    @property
+    def is_ledger_shared(self) -> bool:
+        """Whether other services may be on the same ledger."""
+        return not self.ledger_url.startswith("sqlite:")
 
     @property
     def ledger_url(self) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ class Folders:
     """Where everything of one installation lies beneath its data folder."""
 
     data: Path
+    logs_elsewhere: Path | None = None
+    artifacts_elsewhere: Path | None = None
 
     @property
     def address(self) -> Path:
@@ -28,11 +31,11 @@ class Folders:
 
     @property
     def logs(self) -> Path:
-        return self.data / "logs"
+        return self.logs_elsewhere or self.data / "logs"
 
     @property
     def artifacts(self) -> Path:
-        return self.data / "artifacts"
+        return self.artifacts_elsewhere or self.data / "artifacts"
 
     def pool(self, name: str) -> Path:
         return self.data / "pools" / name
@@ -51,6 +54,28 @@ def prepare_data_folder(data: Path) -> None:
             field="data",
             cure="make it writable for this user, free some space, or choose another with --data",
         ) from None
+
+
+@contextlib.contextmanager
+def data_folder_lock(data: Path) -> Iterator[None]:
+    """Holds the folder for this process: two services on one would adopt each other's attempts. Raises ConfigError
+    that names the process which has it."""
+    descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 20).decode(errors="replace").strip() or "another one"
+            raise ConfigError(
+                f"data folder {data}: process {holder} already uses it",
+                field="data",
+                cure="stop that service first, or choose another folder with --data",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def installation_id(data: Path) -> str:

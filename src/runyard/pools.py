@@ -34,10 +34,15 @@ def create_provider(name: str, section: PoolSection, installation: str, folder: 
     return provider
 
 
-def pool_settings(name: str, section: PoolSection, provider: Provider) -> PoolSettings:
+def pool_settings(
+    name: str, section: PoolSection, provider: Provider, *, is_ledger_shared: bool
+) -> PoolSettings:
+    """The pool's row. On a ledger that several hosts share, a pool that is bound to its host carries the host's name:
+    each host has its own."""
     capabilities, shape = provider.capabilities, provider.shape
+    is_one_of_many = is_ledger_shared and capabilities.is_host_bound
     return PoolSettings(
-        name=name,
+        name=f"{name}-{socket.gethostname().lower()}" if is_one_of_many else name,
         provider=section.provider,
         slots=shape.slots,
         budget=shape.budget,
