@@ -1,9 +1,14 @@
 """Every command against the real API: what it prints, what it exits with."""
 
 import json
+import re
+import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
+
+from tests.factories import a_pool_settings
 
 DOCUMENT = {"steps": [{"name": "run", "run": "echo hello"}]}
 
@@ -174,6 +179,97 @@ def test_a_service_that_is_not_there_is_3_and_no_token_is_4(runyard, monkeypatch
     assert "runyard token create" in said.err
 
 
+@pytest.mark.parametrize("arguments", [["-"], ["--wait", "-"], ["-", "--wait"]])
+def test_submit_reads_stdin(start, served, arguments):
+    process = start("submit", *arguments, stdin=subprocess.PIPE)
+    process.stdin.write(b"id: piped\nsteps: [{run: x}]\n")
+    process.stdin.close()
+    process.stdin = None
+    served.claim().ends()
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (0, b"piped\n", b"")
+
+
+def test_every_problem_of_a_refused_document_is_said(runyard, served, tmp_path):
+    file = tmp_path / "bad.yaml"
+    file.write_text("priority: 1000\nsteps: [{run: x, shel: bash}]\nrequirements: {cpu: many}\n")
+    said = runyard("submit", str(file))
+    assert said.code == 4
+    for field in ("priority", "shel", "requirements.cpu"):
+        assert re.search(rf"field: .*{re.escape(field)}", said.err)
+    assert said.err.count(f"{file}, job 1: ") == 3
+
+
+def test_every_problem_of_a_refused_run_is_said(runyard, served):
+    said = runyard("run", "--detach", "--cpu", "many", "--memory", "lots", "--", "x")
+    assert said.code == 125
+    assert "requirements.cpu" in said.err
+    assert "requirements.memory" in said.err
+
+
+def test_a_queue_that_is_not_there_is_refused_with_the_command_that_makes_it(runyard, served, tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text("queue: ci\nsteps: [{run: x}]\n")
+    for said in (
+        runyard("submit", str(file)),
+        runyard("run", "--detach", "--queue", "ci", "--", "x"),
+        runyard("queue", "show", "ci"),
+    ):
+        assert said.code != 0
+        assert "cure: `runyard queue set ci` makes it" in said.err
+        assert "PUT" not in said.err
+    assert runyard("queue", "set", "ci", "--weight", "2").code == 0
+    assert runyard("submit", str(file)).code == 0
+
+
+def test_cures_name_flags_and_commands_not_http(runyard, served, client, monkeypatch):
+    client.submit(DOCUMENT, "one", tenant="acme")
+    client.submit(DOCUMENT, "one", tenant="beta")
+    assert "cure: say which with --tenant" in runyard("job", "one").err
+    served.claim().ends()
+    assert "`runyard job ID`" in runyard("artifacts", "one", "--tenant", "acme", "--attempt", "9").err
+    monkeypatch.setenv("RUNYARD_TOKEN", "wrong")
+    assert "set RUNYARD_TOKEN" in runyard("jobs").err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["jobs", "--limit", "-3"],
+        ["jobs", "--limit", "99999999999999999999"],
+        ["jobs", "--limit", "many"],
+        ["logs", "one", "--attempt", "0"],
+        ["artifacts", "one", "--attempt", "-1"],
+        ["queue", "set", "q", "--weight", "-1"],
+        ["queue", "set", "q", "--weight", "nan"],
+        ["queue", "set", "q", "--weight", "inf"],
+        ["queue", "set", "q", "--running-max", "-1"],
+        ["queue", "set", "q", "--queued-max", "99999999999999999999"],
+        ["tenant", "set", "t", "--weight", "0"],
+        ["tenant", "set", "t", "--running-max", "1.5"],
+        ["submit", "--nope"],
+        ["submit", "-w", "x.yaml"],
+    ],
+)
+def test_a_number_or_flag_that_cannot_be_is_wrong_use_and_says_which(runyard, served, arguments):
+    said = runyard(*arguments)
+    assert said.code == 2
+    assert next(word for word in arguments if word.startswith("-")) in said.err
+    assert "Traceback" not in said.err
+
+
+def test_a_pool_that_nobody_acts_for_is_said_to_be_so_with_what_it_lacks(runyard, served):
+    lame = replace(
+        a_pool_settings(), name="lame", description="no bubblewrap; cure: apt-get install bubblewrap"
+    )
+    served.act(served.ledger.put_pool(lame))
+    for verb in (["pool", "check", "lame"], ["prune", "--pool", "lame"]):
+        said = runyard(*verb)
+        assert said.code == 1
+        assert "no running service acts for pool 'lame'" in said.err
+        assert "cure: apt-get install bubblewrap" in said.err
+
+
 @pytest.mark.parametrize(
     "arguments", [["cancel"], ["queue", "show"], ["jobs", "--nope"], ["submit"], ["nope"]]
 )
@@ -200,6 +296,44 @@ def test_config_check_lists_every_problem(runyard, tmp_path):
         json.loads(runyard("config", "show", "--json", "--config", str(file)).out)["retention"]["jobs"]
         == 432000
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('[pools.a]\nprovider = "nowhere"\n', "nowhere"),
+        ('[pools.a]\nprovider = "local"\nnonsense = 1\n', "nonsense"),
+        ('[ledger]\nurl = "mysql://x"\n', "mysql"),
+        ("[queues.a.defaults]\nnonsense = 1\n", "nonsense"),
+        ("[queues.'No Name']\nweight = 2\n", "No Name"),
+    ],
+)
+def test_config_check_finds_what_serve_would_refuse(runyard, tmp_path, text, word):
+    file = tmp_path / "runyard.toml"
+    file.write_text(text)
+    said = runyard("config", "check", "--config", str(file))
+    assert said.code == 1
+    assert word in said.err
+    assert runyard("serve", "--config", str(file), "--data", str(tmp_path / "data"), "--port", "0").code == 1
+
+
+def test_config_check_lists_the_problems_of_all_parts_at_once(runyard, tmp_path):
+    file = tmp_path / "runyard.toml"
+    file.write_text('[pools.a]\nprovider = "nowhere"\n[pools.b]\nprovider = "elsewhere"\n')
+    said = runyard("config", "check", "--config", str(file))
+    assert "nowhere" in said.err
+    assert "elsewhere" in said.err
+
+
+def test_config_show_shows_what_is_in_force(runyard, monkeypatch, tmp_path):
+    monkeypatch.setenv("RUNYARD_DATA", str(tmp_path))
+    shown = runyard("config", "show").out
+    assert f"{tmp_path}/ledger.sqlite" in shown
+    assert "pools.local.provider = 'local'" in shown
+    monkeypatch.setenv("RUNYARD_LEDGER__URL", "postgresql://me:hunter2@db/runyard?sslpassword=hunter3")
+    shown = runyard("config", "show").out
+    assert "postgresql://me:…@db/runyard" in shown
+    assert "hunter" not in shown
 
 
 def test_doctor_names_what_this_host_has_and_the_cure_for_what_it_lacks(runyard):

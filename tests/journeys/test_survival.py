@@ -38,8 +38,8 @@ def submit_slow_jobs(client: Client, round_: int) -> list[str]:
 def wait_until_all_run(client: Client, ids: list[str]) -> None:
     waiting = set(ids)
     for change in client.events(after="0"):
-        if change.event.state == "running":
-            waiting.discard(change.event.job)
+        if change.state == "running":
+            waiting.discard(change.job)
         if not waiting:
             return
 

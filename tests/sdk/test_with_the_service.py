@@ -131,12 +131,12 @@ def test_artifacts_are_downloaded_whole_beneath_the_folder(served, client, tmp_p
 def test_events_go_on_behind_the_cursor(client):
     client.submit(DOCUMENT, "one")
     feed = client.events(after="0")
-    cursor, first = next(feed)
+    first = next(feed)
     feed.close()
     assert (first.job, first.state) == ("one", "queued")
     client.cancel("one")
-    _, second = next(client.events(after=cursor))
-    assert (second.job, second.state) == ("one", "canceled")
+    second = next(client.events(after=first.cursor))
+    assert (second.job, second.state, second.is_final) == ("one", "canceled", True)
 
 
 def test_a_wrong_token_is_said_to_be_wrong(served):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from runyard.cli.bounds import AttemptNumber
 from runyard.cli.connection import open_client
 from runyard.cli.words import print_json, print_table, size_of
 
@@ -13,7 +14,7 @@ def artifacts(
     /,
     *,
     get: Path | None = None,
-    attempt: int | None = None,
+    attempt: AttemptNumber | None = None,
     tenant: str | None = None,
     json: bool = False,
 ) -> None:

@@ -1,12 +1,21 @@
-"""Bounds and weights as flags: what is not named stays as it is, `none` takes a bound away."""
+"""Numbers as flags. Of bounds and weights, what is not named stays as it is, and `none` takes a bound away."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from runyard.cli.exit_codes import UsageError
 
 NO_BOUND = "none"
+NUMBER_MAX = 1_000_000_000
+WEIGHT_MAX = 1_000_000
+
+Limit: TypeAlias = Annotated[int, Parameter(validator=Number(gte=0, lte=NUMBER_MAX))]
+AttemptNumber: TypeAlias = Annotated[int, Parameter(validator=Number(gte=1, lte=NUMBER_MAX))]
+Weight: TypeAlias = Annotated[float, Parameter(validator=lambda kind, value: _check_weight(value))]
 
 
 def changed_bounds(**flags: str | None) -> dict[str, int | None]:
@@ -21,10 +30,18 @@ def _bound(name: str, text: str) -> int | None:
         bound = int(text)
     except ValueError:
         bound = -1
-    if bound < 0:
+    if not 0 <= bound <= NUMBER_MAX:
         flag = "--" + name.replace("_", "-")
-        raise UsageError(f"{flag} {text}: write a whole number from 0, or {NO_BOUND} for no bound")
+        raise UsageError(
+            f"{flag} {text}: write a whole number from 0 to {NUMBER_MAX}, or {NO_BOUND} for no bound"
+        )
     return bound
+
+
+def _check_weight(value: float | None) -> None:
+    """Also against `nan` and `inf`, which are floats too."""
+    if value is not None and not 0 < value <= WEIGHT_MAX:
+        raise ValueError(f"Must be a number above 0, at most {WEIGHT_MAX}.")
 
 
 def merged(current: dict[str, Any], weight: float | None, bounds: dict[str, int | None]) -> dict[str, Any]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runyard.cli.exit_codes import DONE, FAILED
 from runyard.cli.words import print_json, say
 
+if TYPE_CHECKING:
+    from runyard.config import Settings
+
 
 def check(*, config: Path | None = None) -> int:
-    """Check a configuration file and the RUNYARD_ variables, all problems at once.
+    """Check a configuration file and the RUNYARD_ variables as `serve` does, all problems at once.
 
     Parameters
     ----------
@@ -19,14 +22,14 @@ def check(*, config: Path | None = None) -> int:
         The file (default: where `serve` looks).
     """
     settings = _load(config)
-    if settings is None:
+    if settings is None or not _is_what_serve_takes(settings):
         return FAILED
     print("the configuration is valid")
     return DONE
 
 
 def show(*, config: Path | None = None, json: bool = False) -> int:
-    """Show the settings that hold, defaults filled in; secrets are not shown.
+    """Show the settings that hold, defaults filled in; the password in a URL is not shown.
 
     Parameters
     ----------
@@ -39,25 +42,50 @@ def show(*, config: Path | None = None, json: bool = False) -> int:
     if settings is None:
         return FAILED
     if json:
-        print_json(settings)
+        print_json(_in_force(settings))
     else:
-        for name, value in _flat("", _plain(settings)):
+        for name, value in _flat("", _in_force(settings)):
             print(f"{name} = {value!r}")
     return DONE
 
 
-def _load(path: Path | None) -> Any:
+def _load(path: Path | None) -> Settings | None:
     """None after its problems were said."""
-    module = import_module("runyard.config")
+    from runyard.config import load
+    from runyard.model.errors import ConfigError
+
     try:
-        return module.load(path)
-    except module.ConfigError as error:
-        say(str(error))
+        return load(path)
+    except ConfigError as error:
+        say(error.message)
         return None
 
 
-def _plain(settings: Any) -> Any:
-    return settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+def _is_what_serve_takes(settings: Settings) -> bool:
+    """What only the composition root knows: providers, their options, the ledger's address, queues."""
+    from runyard.app import check_settings
+    from runyard.model.errors import ConfigError
+
+    try:
+        check_settings(settings)
+    except ConfigError as error:
+        say(error.message)
+        return False
+    return True
+
+
+def _in_force(settings: Settings) -> dict[str, Any]:
+    """As `serve` acts on it: also what no file names, the ledger's address and the pool that is there by itself."""
+    plain: dict[str, Any] = settings.model_dump(mode="json")
+    plain["ledger"]["url"] = without_password(settings.ledger_url)
+    plain["pools"] = {name: pool.model_dump(mode="json") for name, pool in settings.pools_in_force.items()}
+    return plain
+
+
+def without_password(url: str) -> str:
+    """In the authority (`//user:password@`) and in the query (`?password=`), where libpq reads it too."""
+    url = re.sub(r"(//[^/@:]*):[^/]*@", r"\1:…@", url)
+    return re.sub(r"([?&](?:ssl)?password=)[^&]*", r"\1…", url)
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

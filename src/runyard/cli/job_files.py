@@ -13,6 +13,7 @@ from typing import Any
 from runyard.cli.exit_codes import UsageError
 
 FILE_BYTES_MAX = 256 << 20
+STDIN = "stdin"
 EXPANDED_CHARS_MAX = 8 << 20
 """Of one document, aliases written out: a billion laughs is refused before it is expanded; the API takes 4 MiB."""
 
@@ -33,6 +34,7 @@ class FileJob:
 def read_job_file(name: str) -> list[FileJob]:
     """All jobs of the file, counted from 1. Raises UsageError that names the file and the place."""
     text = _read_text(name)
+    name = STDIN if name == "-" else name
     jobs = []
     for index, document in enumerate(_documents(name, text), start=1):
         if not isinstance(document, dict):

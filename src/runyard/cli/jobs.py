@@ -9,6 +9,7 @@ from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from runyard.cli.bounds import Limit
 from runyard.cli.connection import open_client
 from runyard.cli.exit_codes import DONE, UsageError, exit_code_of_error
 from runyard.cli.words import (
@@ -37,7 +38,7 @@ def jobs(
     label: str | None = None,
     pool: str | None = None,
     text: str | None = None,
-    limit: int = 100,
+    limit: Limit = 100,
     json: bool = False,
 ) -> None:
     """List jobs, the newest first.

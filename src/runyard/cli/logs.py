@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from runyard.cli.bounds import AttemptNumber
 from runyard.cli.byte_output import gap_words, prepare_output, write_bytes
 from runyard.cli.connection import open_client
 from runyard.cli.words import say
@@ -22,7 +23,7 @@ def logs(
     /,
     *,
     follow: Annotated[bool, Parameter(name=("--follow", "-f"))] = False,
-    attempt: int | None = None,
+    attempt: AttemptNumber | None = None,
     step: str | None = None,
     tenant: str | None = None,
 ) -> None:

@@ -8,20 +8,37 @@ from runyard.cli.exit_codes import DONE, FAILED
 from runyard.cli.words import coloured, print_json, printable, say
 
 if TYPE_CHECKING:
+    from runyard.sdk.client import Client
     from runyard.wire.answers import OperationAnswer
 
 
-def print_operation(operation: OperationAnswer, *, json: bool) -> int:
+def print_operation(client: Client, operation: OperationAnswer, *, json: bool) -> int:
     """The exit code: failed if nobody answered, or the answer says so (`ok` false, or an `error`)."""
     if json:
         print_json(operation)
     elif operation.result is not None:
         _print_result(operation.result)
     if operation.finished_at is None:
-        say(f"the owner of pool '{operation.pool}' has not answered yet; ask again, or see `runyard pools`")
+        _say_unanswered(client, operation)
         return FAILED
     result = operation.result or {}
     return FAILED if result.get("ok") is False or result.get("error") else DONE
+
+
+def _say_unanswered(client: Client, operation: OperationAnswer) -> None:
+    """A pool whose host cannot isolate has no owner; its description holds the reason and the cure."""
+    name = operation.pool
+    pool = client.pools.get(name)
+    if pool.owner is not None:
+        say(f"the owner of pool '{name}' has not answered yet; ask again, or see `runyard pools`")
+        return
+    say(f"no running service acts for pool '{name}'")
+    if pool.description:
+        say(f"  it is described as: {printable(pool.description)}")
+    if operation.kind == "forget_pool":
+        say("  it is given up as soon as a running service sees the request; see `runyard pools`")
+    else:
+        say(f"  cure: start `runyard serve` on its host; if that host is dead, `runyard pool forget {name}`")
 
 
 def _print_result(result: dict[str, Any]) -> None:

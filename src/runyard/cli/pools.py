@@ -102,7 +102,7 @@ def check(name: str, /, *, json: bool = False) -> int:
         Print JSON.
     """
     with open_client() as client:
-        return print_operation(client.pools.check(name), json=json)
+        return print_operation(client, client.pools.check(name), json=json)
 
 
 def pause(name: str, /) -> None:
@@ -140,4 +140,4 @@ def forget(name: str, /, *, json: bool = False) -> int:
         Print JSON.
     """
     with open_client() as client:
-        return print_operation(client.pools.forget(name), json=json)
+        return print_operation(client, client.pools.forget(name), json=json)

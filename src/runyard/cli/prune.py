@@ -25,5 +25,5 @@ def prune(*, pool: str | None = None, dry_run: bool = False, json: bool = False)
             if not json:
                 print(f"pool {name}")
             operation = client.pools.prune(name, is_dry_run=dry_run)
-            code = max(code, print_operation(operation, json=json))
+            code = max(code, print_operation(client, operation, json=json))
     return code

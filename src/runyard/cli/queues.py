@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runyard.cli.bounds import changed_bounds, merged
+from runyard.cli.bounds import Weight, changed_bounds, merged
 from runyard.cli.connection import open_client
 from runyard.cli.words import age_of, print_facts, print_json, print_table
 from runyard.sdk.errors import NotFound
@@ -62,7 +62,7 @@ def set_queue(
     name: str,
     /,
     *,
-    weight: float | None = None,
+    weight: Weight | None = None,
     running_max: str | None = None,
     queued_max: str | None = None,
     tenant_running_max: str | None = None,

@@ -40,7 +40,8 @@ class RunSession:
         self._breaks = 0
 
     def detach(self) -> int:
-        self._submit()
+        with self._client:
+            self._submit()
         print(self._id, flush=True)
         return 0
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from runyard.cli.connection import open_client
 from runyard.cli.exit_codes import DONE, FAILED, REFUSED, UsageError
 from runyard.cli.job_files import FileJob, read_job_file
-from runyard.cli.words import say
+from runyard.cli.words import say, say_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +24,7 @@ BAR_FROM_JOBS = 100
 BATCH_JOBS = 200
 
 
-def submit(*files: str, wait: bool = False) -> int:
+def submit(*files: Annotated[str, Parameter(allow_leading_hyphen=True)], wait: bool = False) -> int:
     """Submit the jobs of one or more job files.
 
     Prints the ids of the accepted jobs on stdout, one a line. What is refused is said on stderr with its file, place,
@@ -38,6 +40,7 @@ def submit(*files: str, wait: bool = False) -> int:
     """
     if not files:
         raise UsageError("no file named; write `runyard submit FILE…`, or - for stdin")
+    _refuse_unknown_flags(files)
     jobs = [job for name in files for job in read_job_file(name)]
     with open_client() as client:
         accepted = list(_submit_all(client, jobs))
@@ -47,6 +50,13 @@ def submit(*files: str, wait: bool = False) -> int:
     if len(accepted) < len(jobs):
         return REFUSED
     return FAILED if has_failed else DONE
+
+
+def _refuse_unknown_flags(files: Iterable[str]) -> None:
+    """`-` is stdin, so the parser lets through whatever begins like it."""
+    for name in files:
+        if name.startswith("-") and name != "-":
+            raise UsageError(f"no such flag: {name} (a file of that name is written ./{name})")
 
 
 def _submit_all(client: Client, jobs: Sequence[FileJob]) -> Iterator[tuple[str, str | None]]:
@@ -77,12 +87,9 @@ def _accepted(job: FileJob, item: BatchItem) -> str | None:
 
 
 def _say_refusal(job: FileJob, error: ErrorBody) -> None:
+    """All problems of the document, each with its own field and cure."""
     name = f" ('{job.document['id']}')" if job.document.get("id") else ""
-    say(f"{job.place}{name}: {error.message}")
-    if error.field:
-        say(f"  field: {error.field}")
-    if error.cure:
-        say(f"  cure: {error.cure}")
+    say_problem(error, prefix=f"{job.place}{name}: ")
 
 
 def _all_succeed(client: Client, jobs: Iterable[tuple[str, str | None]]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runyard.cli.bounds import changed_bounds, merged
+from runyard.cli.bounds import Weight, changed_bounds, merged
 from runyard.cli.connection import open_client
 from runyard.cli.words import print_facts, print_json, print_table
 from runyard.sdk.errors import NotFound
@@ -53,7 +53,7 @@ def set_tenant(
     name: str,
     /,
     *,
-    weight: float | None = None,
+    weight: Weight | None = None,
     running_max: str | None = None,
     queued_max: str | None = None,
     json: bool = False,

@@ -9,10 +9,13 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
-from runyard.sdk.errors import RunyardApiError
+from runyard.cli.cures import cure_in_words
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from runyard.cli.cures import AnyProblem
+    from runyard.sdk.errors import RunyardApiError
 
 _COLOURS = {
     "succeeded": "32",
@@ -38,12 +41,19 @@ def say(message: str) -> None:
 
 
 def say_error(error: RunyardApiError) -> None:
-    """The message names what was tried; the field and the cure follow."""
-    say(error.message)
-    if error.field:
-        say(f"  field: {error.field}")
-    if error.cure:
-        say(f"  cure: {error.cure}")
+    """The message names what was tried; the field, the cure and the further problems of the same request follow."""
+    say_problem(error)
+
+
+def say_problem(problem: AnyProblem, *, prefix: str = "") -> None:
+    """`prefix` is put before each message, so that a line of many can be told from its neighbours."""
+    for one in (problem, *problem.more):
+        say(f"{prefix}{one.message}")
+        if one.field:
+            say(f"  field: {one.field}")
+        cure = cure_in_words(one)
+        if cure:
+            say(f"  cure: {cure}")
 
 
 def use_colour(stream: TextIO) -> bool:
@@ -93,7 +103,7 @@ def printable(text: str) -> str:
 
 
 def print_json(value: BaseModel | Sequence[BaseModel] | Any) -> None:
-    """For machines: the API's own words."""
+    """For machines: an answer as the API's object has it; a listing as a bare array of such objects."""
     print(json.dumps(_plain(value), indent=2, ensure_ascii=False))
 
 

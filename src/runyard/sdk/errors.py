@@ -19,11 +19,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One more thing that is wrong with the same request; `field` is a dotted path into what was sent."""
+
+    code: str
+    message: str
+    field: str | None = None
+    cure: str | None = None
+    more: tuple[Problem, ...] = ()
+
+
 class RunyardApiError(Exception):
-    """Root of the tree. `status` is 0 where no answer came; `code` is the published word for it."""
+    """Root of the tree. `status` is 0 where no answer came; `code` is the published word for it; `more` holds the
+    further problems of a refused document."""
 
     def __init__(
         self,
@@ -33,6 +46,7 @@ class RunyardApiError(Exception):
         code: str = "",
         field: str | None = None,
         cure: str | None = None,
+        more: tuple[Problem, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -40,6 +54,7 @@ class RunyardApiError(Exception):
         self.code = code
         self.field = field
         self.cure = cure
+        self.more = more
 
     def __str__(self) -> str:
         return f"{self.message}; {self.cure}" if self.cure else self.message
@@ -110,10 +125,25 @@ def error_of_answer(
         code=str(said.get("code") or f"http_{status}"),
         field=said.get("field"),
         cure=said.get("cure"),
+        more=_further(said),
     )
     if isinstance(error, TooMany):
         error.retry_after_s = retry_after_s
     return error
+
+
+def _further(said: Mapping[str, Any]) -> tuple[Problem, ...]:
+    listed = said.get("more")
+    found = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return tuple(
+        Problem(
+            code=str(one.get("code") or ""),
+            message=str(one.get("message") or ""),
+            field=one.get("field"),
+            cure=one.get("cure"),
+        )
+        for one in found
+    )
 
 
 def _error_body(body: bytes) -> dict[str, Any]:

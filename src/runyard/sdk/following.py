@@ -19,7 +19,9 @@ from runyard.sdk.retrying import RetryPolicy
 from runyard.sdk.server_sent import EventParser, ServerSentEvent
 
 if TYPE_CHECKING:
-    from runyard.wire.answers import EventAnswer
+    from datetime import datetime
+
+    from runyard.wire.answers import JobStateWord, ReasonAnswer
 
 Item = TypeVar("Item")
 FOLLOWING = RetryPolicy(tries_max=60, wait_s_max=300.0, delay_s_first=0.1, delay_s_max=10.0)
@@ -62,11 +64,27 @@ class LogEnd:
 LogItem: TypeAlias = LogChunk | LogGap | LogEnd
 
 
-class JobChange(NamedTuple):
-    """`cursor` is what to hand to `events(after=…)` to go on behind this event."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobChange:
+    """One change of a job's state. `cursor` is what to hand to `events(after=…)` to go on behind it; `attempt` is 0
+    before the first; `reason` says why where there is something to say."""
 
     cursor: str
-    event: EventAnswer
+    at: datetime
+    tenant: str
+    queue: str
+    job: str
+    uid: str
+    state: JobStateWord
+    attempt: int
+    reason: ReasonAnswer | None
+
+    @property
+    def is_final(self) -> bool:
+        """The job will not change any more."""
+        from runyard.wire.answers import FINAL_STATES
+
+        return self.state in FINAL_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +220,21 @@ def _read_change(event: ServerSentEvent) -> tuple[list[JobChange], bool]:
     from runyard.wire.answers import EventAnswer
 
     try:
-        return [JobChange(event.id, EventAnswer.model_validate_json(event.data))], False
+        said = EventAnswer.model_validate_json(event.data)
     except ValueError as error:
         raise _unintelligible(str(error)) from error
+    change = JobChange(
+        cursor=event.id,
+        at=said.at,
+        tenant=said.tenant,
+        queue=said.queue,
+        job=said.job,
+        uid=said.uid,
+        state=said.state,
+        attempt=said.attempt,
+        reason=said.reason,
+    )
+    return [change], False
 
 
 def _json_of(event: ServerSentEvent) -> dict[str, Any]:
