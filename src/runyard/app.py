@@ -291,10 +291,9 @@ def check_settings(settings: Settings) -> None:
         except ConfigError as error:
             problems.append(f"{error.message} ({error.cure})")
     if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n  ".join(problems)
-        raise ConfigError(
-            f"the configuration has {len(problems)} problems:\n  {lines}", cure="correct them in the file"
-        )
+        raise ConfigError(f"the configuration has {count}:\n  {lines}", cure="correct it in the file")
 
 
 def _queue_problems(settings: Settings) -> Iterator[str]:

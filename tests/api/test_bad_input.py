@@ -81,6 +81,54 @@ async def test_a_wrong_document_is_refused_with_field_value_and_cure(admin, chan
     assert (await admin.get("/api/v1/jobs")).json()["jobs"] == []
 
 
+@pytest.mark.parametrize(
+    ("change", "message", "in_cure"),
+    [
+        ({"id": "-x"}, "id: '-x' is no job id", "1 to 40 lower-case letters"),
+        ({"queue": "No Queue"}, "queue: 'No Queue' is no name", "1 to 63 lower-case letters"),
+        ({"env": {"1A": "x"}}, "env.1A: '1A' is no variable name", "no digit at the beginning"),
+        ({"labels": {"a b": "x"}}, "labels.a b: 'a b' is no label key", "1 to 63 letters"),
+        ({"name": "x" * 201}, None, "at most 200 characters"),
+        ({"steps": []}, "steps: a list of 0 is not accepted", "at least 1"),
+        ({"priority": 101}, "priority: 101 is not accepted", "100 or less"),
+        ({"limits": {"run": 0}}, "limits.run: duration 0 is out of range", "above 0 and at most 366d"),
+        ({"steps": [{}]}, None, "write one of the two"),
+    ],
+)  # fmt: skip
+async def test_a_refusal_is_in_words_of_our_own_and_the_cure_is_more_than_the_message(
+    admin, change, message, in_cure
+):
+    error = (await admin.post("/api/v1/jobs", json=a_document(**change))).json()["error"]
+
+    assert message is None or error["message"] == message
+    assert in_cure in error["cure"]
+    assert error["cure"] not in error["message"]
+    for leaked in ("should", "pattern", "Input", "^["):
+        assert leaked not in error["message"] + error["cure"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "in_cure"),
+    [
+        ("PUT", "/api/v1/jobs/UPPER", "1 to 40 lower-case letters"),
+        ("PUT", "/api/v1/queues/No", "1 to 63 lower-case letters"),
+        ("GET", "/api/v1/pools/No", "1 to 63 lower-case letters"),
+        ("GET", "/api/v1/jobs?tenant=No", "1 to 63 lower-case letters"),
+        ("GET", "/api/v1/jobs?limit=x", "a whole number"),
+        ("GET", "/api/v1/jobs?limit=501", "500 or less"),
+        ("GET", "/api/v1/jobs?state=asleep", "'queued'"),
+    ],
+)
+async def test_a_wrong_name_in_an_address_is_told_in_the_same_words(admin, method, path, in_cure):
+    answer = await admin.request(method, path, json=a_document() if method == "PUT" else None)
+
+    error = answer.json()["error"]
+    assert answer.status_code == 422
+    assert in_cure in error["cure"]
+    assert "should" not in error["message"] + error["cure"]
+    assert "^[" not in error["message"] + error["cure"]
+
+
 async def test_every_problem_of_a_document_is_told_at_once(admin):
     document = {"steps": [{"ruN": "x", "timeout": "soon"}], "priorty": 1}
     error = (await admin.put("/api/v1/jobs/x", json=document)).json()["error"]
@@ -110,6 +158,8 @@ async def test_every_problem_of_a_document_is_told_at_once(admin):
         (b"[" * 60 + b"]" * 60, {}, 422, "deep"),
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, {}, 422, "deep"),
         (b"x", {"Content-Type": "text/html"}, 415, "text/html"),
+        (b"steps: []", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "is read as JSON"),
+        (b"a=1&b=2", {"Content-Type": "application/x-www-form-urlencoded"}, 415, "line 1"),
         (b"steps: [", YAML, 400, "YAML"),
         (b"a: 1\n---\nb: 2\n", YAML, 422, "several"),
         (b"a: 1\na: 2\n", YAML, 422, "twice"),

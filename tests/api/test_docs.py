@@ -27,6 +27,18 @@ def test_the_published_lists_are_those_of_the_code(name, codes):
     assert sorted(re.findall(r"^\| `(\w+)`", section, re.MULTILINE)) == sorted(str(code) for code in codes)
 
 
+@pytest.mark.parametrize("headers", [{"Content-Type": "application/x-www-form-urlencoded"}, {}])
+async def test_every_body_on_the_page_is_taken_also_as_curl_sends_it_when_not_told_otherwise(admin, headers):
+    examples = re.findall(r"curl -X (\w+) .*\$RUNYARD_URL([^\"]+)\" -d '(.+)'$", PAGE, re.MULTILINE)
+    assert len(examples) >= 6
+    for method, path, body in examples:
+        if path.endswith(":retry"):
+            await admin.post(path.replace(":retry", ":cancel"))
+        answer = await admin.request(method, path, content=body, headers=headers)
+
+        assert answer.status_code in (200, 201), (path, answer.text)
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 
 import pytest
 
@@ -122,6 +123,29 @@ async def test_why_says_what_the_job_waits_for(service, admin):
     assert answer["ahead"] == 0
     assert running["reasons"] == []
     assert running["state"] == "running"
+
+
+async def test_the_age_of_a_reason_is_how_long_it_has_held_and_unknown_where_nobody_wrote_it_down(
+    service, admin
+):
+    await admin.put("/api/v1/jobs/first", json=a_document())
+    await service.claim()
+    uid = (await admin.put("/api/v1/jobs/a", json=a_document())).json()["uid"]
+    await service.state_full(uid)
+    service.clock.shift_s += 30
+    await service.state_full(uid)
+    service.clock.shift_s += 5
+    await admin.post("/api/v1/queues/default:pause")
+    paused, full = (await admin.get("/api/v1/jobs/a/why")).json()["reasons"]
+
+    assert (paused["code"], full["code"]) == ("queue_paused", "pool_full")
+    assert (paused["since"], paused["age_s"], paused["stated_at"]) == (None, None, None)
+    assert 35 <= full["age_s"] < 40
+    assert 29 <= _seconds(full["stated_at"]) - _seconds(full["since"]) < 34
+
+
+def _seconds(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
 
 
 @pytest.mark.parametrize("verb", ["cancel", "retry"])

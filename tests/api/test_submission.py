@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from runyard.api.job_specs import document_of, spec_of
 from runyard.api.submission import merge_defaults, spec_hash
 from runyard.api.validation import validate
+from runyard.model.requirements import Requirements
+from runyard.policy.explain import could_ever_run
 from runyard.wire.job_document import JobDocument
 from tests.api.world import a_document
 
@@ -170,6 +173,43 @@ async def test_a_job_that_no_pool_could_run_is_taken_only_with_a_queue_limit_of_
     assert "'local'" in refused.json()["error"]["message"]
     assert "limits.queue" in refused.json()["error"]["cure"]
     assert "no pool could ever run this job" in taken.json()["warnings"][0]
+
+
+async def test_a_refusal_says_whole_what_is_wrong_with_an_unusable_pool_and_names_the_doctor(service, admin):
+    from runyard.model.pool import Budget
+    from tests.factories import a_pool_settings
+
+    described = (
+        "bubblewrap cannot make a user namespace; cure: "
+        + "set the sysctl so that it can, " * 60
+        + "then restart"
+    )
+    unusable = a_pool_settings(
+        name="broken", slots=0, budget=Budget(cpu_millis=0, memory_bytes=0), description=described
+    )
+    document = a_document(requirements={"labels": {"gpu": "a100"}})
+    usable = (await admin.put("/api/v1/jobs/a", json=document)).json()["error"]
+    await service.ledger.put_pool(unusable)
+    error = (await admin.put("/api/v1/jobs/a", json=document)).json()["error"]
+    sentences = could_ever_run(
+        Requirements(labels={"gpu": "a100"}), "default", await service.ledger.list_pools()
+    )
+
+    assert "doctor" not in usable["cure"]
+    assert "`runyard doctor`" in error["cure"]
+    assert "limits.queue" in error["cure"]
+    assert error["message"].endswith("; ".join(sentences))
+
+
+async def test_of_very_many_pools_a_refusal_tells_some_reasons_whole_and_counts_the_rest(service, admin):
+    from tests.factories import a_pool_settings
+
+    for number in range(200):
+        await service.ledger.put_pool(a_pool_settings(name=f"pool-{number:03}"))
+    error = (await admin.put("/api/v1/jobs/a", json=a_document(requirements={"cpu": 100}))).json()["error"]
+
+    assert len(error["message"]) < 5000
+    assert re.search(r"; nor could \d+ more pools$", error["message"])
 
 
 async def test_a_pool_that_was_just_added_counts(service, admin):

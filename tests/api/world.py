@@ -20,7 +20,7 @@ from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.logs.files import FileLogStore
 from runyard.model.attempt import AttemptKey
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succeeded
-from runyard.model.pool import Fence
+from runyard.model.pool import Fence, PoolHealth, WaitCode, soon
 from runyard.model.token import Scope, Token
 from runyard.policy.retry import decide
 from tests.factories import a_pool_settings
@@ -94,6 +94,15 @@ class Service:
     async def settle(self, key: AttemptKey, outcome: Outcome | None = None) -> None:
         assert self._fence is not None
         await self.ledger.settle(self._fence, key, outcome or succeeded(), decide=decide)
+
+    async def state_full(self, uid: str) -> None:
+        """The owner says that there is no room now for the job's class."""
+        assert self._fence is not None
+        job = await self.ledger.get_job(uid)
+        assert job is not None
+        answer = soon(WaitCode.POOL_FULL, "all slots are in use")
+        await self.ledger.set_pool_health(self._fence, health=PoolHealth.HEALTHY, message="")
+        await self.ledger.set_availability(self._fence, {job.spec.requirements.class_key(): answer})
 
     def write_log(self, key: AttemptKey, data: bytes, *, step: str = "000", stream: str = "stdout") -> None:
         """Appends as the shim of the host does."""

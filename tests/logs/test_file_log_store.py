@@ -240,3 +240,14 @@ async def test_logs_are_deleted_by_attempt_and_by_job(store):
     await store.delete_job(KEY.uid)
 
     assert await store.size_bytes() == 0
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+async def test_only_its_own_user_may_list_the_root(tmp_path, was_there):
+    root = tmp_path / "new" / "logs"
+    if was_there:
+        root.mkdir(mode=0o755, parents=True)
+    store = FileLogStore(root)
+    store.close()
+
+    assert root.stat().st_mode & 0o777 == 0o700

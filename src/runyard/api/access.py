@@ -14,11 +14,12 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Query, Request
 
 from runyard.api.errors import Unauthenticated
+from runyard.api.query_keys import refuse_unknown_keys
 from runyard.api.secret import hash_secret
 from runyard.api.services import ApiContext
 from runyard.model.errors import Denied, Invalid
 from runyard.model.token import Scope, Token
-from runyard.wire.job_document import NAME_PATTERN
+from runyard.wire.job_document import NAME_PATTERN, SHAPES
 
 SECRET_LENGTH_MAX = 200
 _TENANT = re.compile(NAME_PATTERN)
@@ -135,10 +136,9 @@ async def authorise(request: Request, scope: Scope, tenant: str | None = None) -
             cure=f"use a token of scope '{scope.value}', made by `runyard token create`",
         )
     if tenant is not None and not _TENANT.fullmatch(tenant[:100]):
-        raise Invalid(
-            f"tenant: {tenant[:100]!r} is no name", field="tenant", cure=f"write it like {NAME_PATTERN}"
-        )
+        raise Invalid(f"tenant: {tenant[:100]!r} is no name", field="tenant", cure=SHAPES[NAME_PATTERN].rule)
     check_address(request)
+    refuse_unknown_keys(request)
     return Call(context, request, token, tenant)
 
 

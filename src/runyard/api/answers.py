@@ -21,6 +21,7 @@ from runyard.wire.answers import (
     AttemptAnswer,
     EventAnswer,
     JobAnswer,
+    JobPage,
     OperationAnswer,
     PoolAnswer,
     QueueAnswer,
@@ -30,13 +31,22 @@ from runyard.wire.answers import (
     UsageAnswer,
 )
 
+_NOT_IN_LISTINGS = {"jobs": {"__all__": {"effective", "attempts", "warnings"}}}
+
 
 def json_response(answer: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Straight to bytes: the framework would first make a tree of Python values of it."""
-    content = answer.model_dump_json().encode()
-    return Response(
-        content, status, {"Cache-Control": "no-store", **(headers or {})}, media_type="application/json"
-    )
+    return _json(answer.model_dump_json(), status, headers)
+
+
+def listing_response(page: JobPage) -> Response:
+    """What a row does not know is left out: an empty `attempts` would say that there were none."""
+    return _json(page.model_dump_json(exclude=_NOT_IN_LISTINGS))
+
+
+def _json(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    headers = {"Cache-Control": "no-store", **(headers or {})}
+    return Response(text.encode(), status, headers, media_type="application/json")
 
 
 def time_of(seconds: float | None) -> datetime | None:
@@ -49,9 +59,20 @@ def reason_answer(reason: Reason | None) -> ReasonAnswer | None:
     return ReasonAnswer(code=reason.code.value, message=reason.message, step=reason.step)
 
 
-def job_answer(job: Job, attempts: Sequence[Attempt] | None, warnings: Sequence[str] = ()) -> JobAnswer:
-    """`attempts` None makes the short form of listings: without attempts and without the effective document."""
+def job_answer(job: Job, attempts: Sequence[Attempt], warnings: Sequence[str] = ()) -> JobAnswer:
+    """All of it."""
     latest = attempts[-1].outcome if attempts else None
+    return job_row(job, latest.exit_code if latest else None).model_copy(
+        update={
+            "effective": document_of(job.spec, job_id=job.id),
+            "attempts": [attempt_answer(job.id, attempt) for attempt in attempts],
+            "warnings": list(warnings),
+        }
+    )
+
+
+def job_row(job: Job, exit_code: int | None) -> JobAnswer:
+    """As listings have it. `exit_code` is that of the newest attempt."""
     return JobAnswer(
         id=job.id,
         uid=job.uid,
@@ -61,10 +82,8 @@ def job_answer(job: Job, attempts: Sequence[Attempt] | None, warnings: Sequence[
         state=job.state.value,
         priority=job.spec.priority,
         labels=dict(job.spec.labels),
-        effective={} if attempts is None else document_of(job.spec, job_id=job.id),
-        attempts=[attempt_answer(job.id, attempt) for attempt in attempts or ()],
         attempt_count=job.attempts,
-        exit_code=latest.exit_code if latest and job.state.is_final else None,
+        exit_code=exit_code if job.state.is_final else None,
         reason=reason_answer(job.reason),
         outputs=dict(job.outputs),
         retry_of=job.retry_of,
@@ -74,7 +93,6 @@ def job_answer(job: Job, attempts: Sequence[Attempt] | None, warnings: Sequence[
         not_before=time_of(job.not_before),
         started_at=time_of(job.started_at),
         ended_at=time_of(job.ended_at),
-        warnings=list(warnings),
     )
 
 

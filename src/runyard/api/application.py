@@ -15,7 +15,7 @@ __all__ = ["ApiServices", "close_application", "create_application"]
 def create_application(services: ApiServices) -> FastAPI:
     app = FastAPI(title="Runyard", version=services.version, openapi_url=None, docs_url=None, redoc_url=None)
     app.state.context = ApiContext(services)
-    install_error_handlers(app)
+    install_error_handlers(app, [route for router in ROUTERS for route in router.routes])
     for router in ROUTERS:
         app.include_router(router)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]

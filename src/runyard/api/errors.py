@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -26,8 +26,10 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from runyard.api.phrases import words_for
 from runyard.model.errors import (
     Ambiguous,
     Conflict,
@@ -131,7 +133,9 @@ def error_response(status: int, body: dict[str, Any], headers: dict[str, str] | 
     return Response(content, status, headers, media_type="application/json")
 
 
-def install_error_handlers(app: FastAPI) -> None:
+def install_error_handlers(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
+    """`routes` are all that the application has: the answer to a wrong method names those of the path."""
+    app.state.routes = routes
     app.add_exception_handler(RunyardError, _answer_runyard_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_parameters)
@@ -175,7 +179,20 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     )
     code = _CODE_OF_STATUS.get(error.status_code, "invalid")
     body = {"code": code, "message": message, "field": None, "cure": cure}
-    return error_response(error.status_code, body, dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_of(request))
+    return error_response(error.status_code, body, headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """Of all routes of the path; the framework names those of the first one only."""
+    here = [
+        route
+        for route in request.app.state.routes
+        if isinstance(route, Route) and route.path_regex.match(request.scope["path"])
+    ]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 async def _answer_parameters(request: Request, error: Exception) -> Response:
@@ -183,9 +200,8 @@ async def _answer_parameters(request: Request, error: Exception) -> Response:
     problems = []
     for problem in error.errors():
         field = ".".join(str(part) for part in problem["loc"][1:]) or str(problem["loc"][0])
-        given = repr(problem.get("input"))[:100]
-        message = f"{field}: {given} is not accepted: {problem['msg']}"
-        problems.append(Invalid(message, field=field, cure=problem["msg"]))
+        statement, cure = words_for(problem)
+        problems.append(Invalid(f"{field}: {statement}", field=field, cure=cure))
     return error_response(422, error_body(InvalidDocument(problems)))
 
 

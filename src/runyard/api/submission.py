@@ -12,14 +12,16 @@ from typing import Any
 from runyard.api.document_rules import check_bounds, check_is_built
 from runyard.api.errors import InvalidDocument
 from runyard.api.job_specs import spec_of
+from runyard.api.phrases import shortened
 from runyard.api.secret import new_uid
-from runyard.api.validation import shortened, validate
+from runyard.api.validation import validate
 from runyard.model.errors import Invalid, RunyardError
 from runyard.model.job import JobSpec, NewJob
 from runyard.model.pool import Pool
 from runyard.policy.explain import could_ever_run
 from runyard.wire.job_document import JobDocument
 
+SENTENCES_LENGTH_MAX = 4000
 _FIXED_BY_JOB = ("id", "tenant", "queue")
 
 
@@ -157,12 +159,22 @@ def _check_pools(spec: JobSpec, given: Mapping[str, Any], pools: Sequence[Pool])
     sentences = could_ever_run(spec.requirements, spec.queue, pools)
     if sentences is None:
         return ()
-    message = f"no pool could ever run this job: {'; '.join(sentences)[:1000]}"
+    message = f"no pool could ever run this job: {_joined(sentences)}"
     limits = given.get("limits")
     if isinstance(limits, Mapping) and limits.get("queue") is not None:
         return (f"{message}; it waits for one until its limits.queue is over",)
-    raise NoPoolFits(
-        message,
-        field="requirements",
-        cure="change the requirements or the queue; or set limits.queue, to wait for a pool that may come",
-    )
+    cure = "change the requirements or the queue; or set limits.queue, to wait for a pool that may come"
+    if any(pool.settings.slots == 0 for pool in pools):
+        cure = f"run `runyard doctor` on the pool's host, which says how to mend what is unusable; or {cure}"
+    raise NoPoolFits(message, field="requirements", cure=cure)
+
+
+def _joined(sentences: Sequence[str]) -> str:
+    """Whole sentences, as many as a person reads; a half one could hide the cure that it ends with."""
+    shown = list(sentences[:1])
+    for sentence in sentences[1:]:
+        if sum(map(len, shown)) + len(sentence) > SENTENCES_LENGTH_MAX:
+            break
+        shown.append(sentence)
+    rest = len(sentences) - len(shown)
+    return "; ".join(shown) + (f"; nor could {rest} more pools" if rest else "")

@@ -11,22 +11,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from runyard.api.errors import InvalidDocument
+from runyard.api.phrases import shortened, words_for
 from runyard.model.errors import Invalid
 
 M = TypeVar("M", bound=BaseModel)
 PROBLEMS_MAX = 20
-_CURES = {
-    "missing": "add it",
-    "string_type": "write text; a number or yes/no as text needs quotes",
-    "string_unicode": "write valid Unicode, without half a surrogate pair",
-    "int_type": "write a whole number, without quotes",
-    "int_from_float": "write a whole number",
-    "float_type": "write a number, without quotes",
-    "bool_type": "write true or false, without quotes",
-    "list_type": "write a list",
-    "dict_type": "write a mapping of keys to values",
-    "model_type": "write a mapping of keys to values",
-}
 
 
 def validate(model: type[M], document: object) -> M:
@@ -52,28 +41,11 @@ def _problems(model: type[BaseModel], error: ValidationError, document: object) 
 def _problem(model: type[BaseModel], details: ErrorDetails, document: object) -> Invalid:
     path = list(_path_in(document, details))
     field = ".".join(str(part) for part in path)
-    kind, given = details["type"], details["input"]
-    if kind == "extra_forbidden":
+    if details["type"] == "extra_forbidden":
         return Invalid(f"{field}: there is no such key", field=field, cure=_similar_key(model, str(path[-1])))
-    if kind == "missing":
-        return Invalid(f"{field}: it is missing", field=field, cure=_CURES[kind])
-    if kind == "value_error":
-        statement, _, cure = str(details["ctx"]["error"]).partition("; ")
-        message = f"{field}: {statement}" if field else statement
-        return Invalid(message, field=field or None, cure=cure or statement)
-    message = f"{field or 'the document'}: {shortened(given)} is not accepted"
-    return Invalid(message, field=field or None, cure=_CURES.get(kind) or _cure_of(details))
-
-
-def _cure_of(details: ErrorDetails) -> str:
-    context, said = details.get("ctx", {}), details["msg"]
-    match details["type"]:
-        case "literal_error":
-            return f"write one of {context['expected']}"
-        case "string_pattern_mismatch":
-            return f"write it like {context['pattern']}"
-        case _:
-            return said[:1].lower() + said[1:]
+    statement, cure = words_for(details)
+    about = field or ("" if details["type"] == "value_error" else "the document")
+    return Invalid(f"{about}: {statement}" if about else statement, field=field or None, cure=cure)
 
 
 def _path_in(document: object, details: ErrorDetails) -> Iterator[str | int]:
@@ -89,18 +61,6 @@ def _path_in(document: object, details: ErrorDetails) -> Iterator[str | int]:
         elif not (is_last and details["type"] == "missing"):
             continue
         yield part if isinstance(part, int) else shortened(part, is_quoted=False)
-
-
-def shortened(value: object, *, is_quoted: bool = True) -> str:
-    """The value for a message: at most some 100 characters, and always printable."""
-    if isinstance(value, str):
-        text = repr(value[:101])
-        text = text if is_quoted else text[1:-1]
-    elif isinstance(value, Mapping | list):
-        text = f"a {'mapping' if isinstance(value, Mapping) else 'list'} of {len(value)}"
-    else:
-        text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def _similar_key(model: type[BaseModel], key: str) -> str:

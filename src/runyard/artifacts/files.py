@@ -35,8 +35,13 @@ class OpenArtifactFile:
 
 
 class FileArtifactStore:
+    """Owns `root`."""
+
     def __init__(self, root: Path) -> None:
         self._root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if root.stat().st_uid == os.geteuid():
+            root.chmod(0o700)  # an older release's was open: the folders in it are named after jobs
 
     def directory(self, key: AttemptKey) -> Path:
         return self._root / key.uid / str(key.number)

@@ -26,7 +26,11 @@ class FileLogStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        root.mkdir(parents=True, exist_ok=True)  # so that there is something to watch from the first moment
+        root.mkdir(
+            mode=0o700, parents=True, exist_ok=True
+        )  # there is something to watch from the first moment
+        if root.stat().st_uid == os.geteuid():
+            root.chmod(0o700)  # an older release's was open: the folders in it are named after jobs
         self._watches = DirectoryWatches(root)
 
     def close(self) -> None:

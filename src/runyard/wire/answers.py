@@ -72,8 +72,8 @@ class AttemptAnswer(Answer):
 
 
 class JobAnswer(Answer):
-    """`effective` is the job document with all defaults filled in, `attempts` are oldest first; both are empty in
-    listings. `warnings` come with the answer to a submit: the job was taken, but something about it is odd."""
+    """`effective` is the job document with all defaults filled in, `attempts` are oldest first. `warnings` come
+    with the answer to a submit: the job was taken, but something about it is odd. Listings leave these three out."""
 
     id: str
     uid: str
@@ -120,11 +120,15 @@ class BatchAnswer(Answer):
 
 
 class WaitReasonAnswer(Answer):
+    """`since` is from when on it waits for this, `age_s` how long that is; both null where nobody wrote it down.
+    `stated_at` is when the pool's owner last said so; null for what follows from the ledger at this moment."""
+
     code: str
     message: str
     pool: str | None = None
     since: datetime | None = None
     age_s: float | None = None
+    stated_at: datetime | None = None
     eta_s: float | None = None
     ahead: int | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -11,15 +12,44 @@ from runyard.wire.units import CpuMillis, Duration, Size
 JOB_ID_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?$"
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+LABEL_KEY_PATTERN = r"^[A-Za-z0-9]([-_./A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
+SHA256_PATTERN = r"^[0-9a-f]{64}$"
 STEPS_MAX = 200
 FILES_MAX = 1000
 TEXT_BYTES_MAX = 128 * 1024
 DOCUMENT_BYTES_MAX = 4 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A pattern in plain language: what it is the shape of, and what is allowed."""
+
+    noun: str
+    rule: str
+
+
+SHAPES = {
+    JOB_ID_PATTERN: Shape(
+        "job id", "use 1 to 40 lower-case letters, digits and dashes, with no dash at either end"
+    ),
+    NAME_PATTERN: Shape(
+        "name",
+        "use 1 to 63 lower-case letters, digits, dashes, dots and underscores, with a letter or digit at either end",
+    ),
+    ENV_NAME_PATTERN: Shape(
+        "variable name", "use 1 to 255 letters, digits and underscores, with no digit at the beginning"
+    ),
+    LABEL_KEY_PATTERN: Shape(
+        "label key",
+        "use 1 to 63 letters, digits, dashes, dots, slashes and underscores, with a letter or digit at either end",
+    ),
+    SHA256_PATTERN: Shape("SHA-256 sum", "write its 64 hexadecimal digits, in lower case"),
+}
+
+
 def _without_nul(text: str) -> str:
     if "\0" in text:
-        raise ValueError("holds a NUL character; no command, path or variable can carry one")
+        raise ValueError("holds a NUL character, which no command, path or variable can carry; remove it")
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -40,7 +70,7 @@ EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=TEXT_BYTES_MAX), AfterValidator(_without_nul)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_nul)]
 WorkspacePath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_within_workspace)]
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-_./A-Za-z0-9]{0,61}[A-Za-z0-9])?$")]
+LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul)]
 
 
@@ -66,7 +96,9 @@ class StepDocument(Document):
     @model_validator(mode="after")
     def _one_way_to_run(self) -> StepDocument:
         if (self.run is None) == (self.command is None):
-            raise ValueError("a step has either `run` (a script) or `command` (a list of arguments)")
+            raise ValueError(
+                "a step has either `run` (a script) or `command` (a list of arguments); write one of the two"
+            )
         return self
 
 
@@ -85,14 +117,14 @@ class FileContentDocument(Document):
 
     base64: Annotated[str, StringConstraints(max_length=DOCUMENT_BYTES_MAX)] | None = None
     url: Annotated[str, StringConstraints(max_length=2000)] | None = None
-    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    sha256: Annotated[str, StringConstraints(pattern=SHA256_PATTERN)] | None = None
 
     @model_validator(mode="after")
     def _one_source(self) -> FileContentDocument:
         if (self.base64 is None) == (self.url is None):
-            raise ValueError("a file has either `base64`, or `url` with `sha256`")
+            raise ValueError("a file has either `base64`, or `url` with `sha256`; write one of the two")
         if (self.url is None) != (self.sha256 is None):
-            raise ValueError("`url` and `sha256` go together")
+            raise ValueError("`url` and `sha256` go together; write both")
         return self
 
 

@@ -30,7 +30,7 @@ def parse_duration(value: object) -> float:
     """Seconds of `90s`, `1h30m`, `2d` or a bare number of seconds. Raises ValueError saying what is accepted."""
     seconds = _duration_seconds(value)
     if not 0 < seconds <= DURATION_S_MAX:
-        raise ValueError(f"duration {value!r} must be above 0 and at most 366d")
+        raise ValueError(f"duration {value!r} is out of range; it must be above 0 and at most 366d")
     return seconds
 
 
@@ -72,7 +72,7 @@ def parse_size(value: object) -> int:
             raise ValueError(f"{value[:40]!r} is no size; {cure}")
         value = int(float(match[1]) * _SIZE_FACTOR[match[2]])
     if not 0 < value <= SIZE_BYTES_MAX:
-        raise ValueError(f"size {value!r} must be above 0 and at most 1024Ti")
+        raise ValueError(f"size {value!r} is out of range; it must be above 0 and at most 1024Ti")
     return value
 
 
@@ -89,7 +89,7 @@ def parse_cpu(value: object) -> int:
     except ValueError:
         raise ValueError(f"{str(value)[:40]!r} is no amount of cpu; {cure}") from None
     if not math.isfinite(millis) or not 1 <= millis <= CPU_MILLIS_MAX:
-        raise ValueError(f"cpu {value!r} must be from 1m to 1000")
+        raise ValueError(f"cpu {value!r} is out of range; it must be from 1m to 1000")
     return round(millis)
 
 

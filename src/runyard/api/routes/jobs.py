@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
 from runyard.api.access import Call, TenantReader, TenantSubmitter
-from runyard.api.answers import job_answer, json_response
+from runyard.api.answers import job_row, json_response, listing_response, time_of
 from runyard.api.description import refusals
 from runyard.api.job_answering import answer_job
 from runyard.api.job_lookup import find_job
-from runyard.api.listing import job_filter
+from runyard.api.listing import exit_codes_of, job_filter
 from runyard.model.errors import Invalid, NotFound
 from runyard.model.job import Job
 from runyard.model.waiting import WaitReason
@@ -42,10 +41,13 @@ async def list_jobs(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
-    """The short form: without `effective` and `attempts`. Go on with `cursor` set to the page's `next`."""
+    """The short form: without `effective`, `attempts` and `warnings`. Go on with `cursor` set to the page's `next`."""
     filter_ = job_filter(call.tenants, queue=queue, states=state, labels=label, pool=pool, text=text)
-    page = await call.context.services.ledger.list_jobs(filter_, limit=limit, cursor=cursor)
-    return json_response(JobPage(jobs=[job_answer(job, None) for job in page.jobs], next=page.next_cursor))
+    ledger = call.context.services.ledger
+    page = await ledger.list_jobs(filter_, limit=limit, cursor=cursor)
+    codes = await exit_codes_of(ledger, page.jobs)
+    rows = [job_row(job, codes.get(job.uid)) for job in page.jobs]
+    return listing_response(JobPage(jobs=rows, next=page.next_cursor))
 
 
 @router.get(
@@ -151,13 +153,14 @@ async def why_job(call: TenantReader, id: str) -> Response:
 
 
 def _reason_answer(reason: WaitReason, now: float) -> WaitReasonAnswer:
-    """`age_s` is how long ago it was stated; what follows from the snapshot itself is of this moment."""
+    """What nobody wrote down, such as when a queue was paused, stays null."""
     return WaitReasonAnswer(
         code=reason.code.value,
         message=reason.message,
         pool=reason.pool,
-        since=None if reason.since is None else datetime.fromtimestamp(reason.since, UTC),
-        age_s=0.0 if reason.stated_at is None else max(0.0, now - reason.stated_at),
+        since=time_of(reason.since),
+        age_s=None if reason.since is None else max(0.0, now - reason.since),
+        stated_at=time_of(reason.stated_at),
         eta_s=reason.eta_s,
         ahead=reason.ahead,
     )

@@ -12,12 +12,13 @@ from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, operation_answer, pool_answer
 from runyard.api.description import refusals
 from runyard.model.errors import NotFound
-from runyard.model.operation import OperationKind
+from runyard.model.operation import Operation, OperationKind
 from runyard.model.pool import Pool
 from runyard.wire.answers import OperationAnswer, PoolAnswer, PoolList
 from runyard.wire.job_document import NAME_PATTERN
 
 ANSWER_WITHIN_S = 60.0
+CARETAKER_WITHIN_S = 5.0
 LOOK_S = 0.2  # the owner may be another process, whose topics do not reach this one
 
 router = APIRouter(prefix="/api/v1", tags=["pools"])
@@ -123,18 +124,23 @@ async def _operate(call: Call, name: str, kind: OperationKind, arguments: Mappin
     await _pool(call, name)
     services = call.context.services
     operation = await services.ledger.request_operation(name, kind, arguments)
-    deadline = services.clock.boottime() + ANSWER_WITHIN_S
-    while operation.finished_at is None and not await _is_hopeless(call, name, deadline):
+    asked_at = services.clock.boottime()
+    while operation.finished_at is None and not await _is_hopeless(call, operation, asked_at):
         await asyncio.sleep(LOOK_S)
         operation = await services.ledger.get_operation(operation.id) or operation
     return json_response(operation_answer(operation), 202 if operation.finished_at is None else 200)
 
 
-async def _is_hopeless(call: Call, name: str, deadline: float) -> bool:
-    if call.context.is_closing or call.context.services.clock.boottime() >= deadline:
+async def _is_hopeless(call: Call, operation: Operation, asked_at: float) -> bool:
+    """Whether an answer is not to be waited for. A pool that nobody owns can still be given up: any service's
+    caretaker does that soon."""
+    waited_s = call.context.services.clock.boottime() - asked_at
+    if call.context.is_closing or waited_s >= ANSWER_WITHIN_S:
         return True
-    pool = await call.context.services.ledger.get_pool(name)
-    return pool is None or pool.owner is None
+    pool = await call.context.services.ledger.get_pool(operation.pool)
+    if pool is not None and pool.owner is not None:
+        return False
+    return operation.kind is not OperationKind.FORGET_POOL or waited_s >= CARETAKER_WITHIN_S
 
 
 async def _pool(call: Call, name: str) -> Pool:
