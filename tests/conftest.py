@@ -28,6 +28,13 @@ def pytest_configure(config: pytest.Config) -> None:
         hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "fast")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Whoever asks for the fixture `served` talks to a real server on a port, and so belongs to the slower suite."""
+    if "served" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.service)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes minutes is another suite, not a skip of this one: pytest counts it as deselected."""
     if config.getoption("--long"):
