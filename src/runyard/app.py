@@ -45,7 +45,7 @@ from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
-from runyard.pools import create_provider, pool_settings, unusable_pool
+from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
 from runyard.wire.job_document import JobDocument
 
 STOP_GRACE_S = 5
@@ -132,9 +132,12 @@ class Service:
                 await ledger.put_pool(unusable_pool(name, section, error))
                 continue
             stack.push_async_callback(provider.close)
+            is_shared = self._settings.is_ledger_shared
             settings = pool_settings(
-                name, section, provider, is_ledger_shared=self._settings.is_ledger_shared
+                name, section, provider, is_ledger_shared=is_shared, installation=installation
             )
+            if is_shared:
+                await refuse_foreign_pool(ledger, settings)
             log.info("pool_started", pool=settings.name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
             sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)

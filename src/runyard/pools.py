@@ -7,6 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from runyard.config import PoolSection
+from runyard.ledger.port import Ledger
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.pool import Budget, PoolSettings
 from runyard.model.requirements import Isolation
@@ -35,7 +36,7 @@ def create_provider(name: str, section: PoolSection, installation: str, folder: 
 
 
 def pool_settings(
-    name: str, section: PoolSection, provider: Provider, *, is_ledger_shared: bool
+    name: str, section: PoolSection, provider: Provider, *, is_ledger_shared: bool, installation: str
 ) -> PoolSettings:
     """The pool's row. On a ledger that several hosts share, a pool that is bound to its host carries the host's name:
     each host has its own."""
@@ -50,9 +51,21 @@ def pool_settings(
         queues=tuple(section.queues),
         labels=capabilities.labels,
         has_network_open=capabilities.has_network_open,
-        host=socket.gethostname() if capabilities.is_host_bound else None,
+        host=f"{socket.gethostname()}/{installation}" if capabilities.is_host_bound else None,
         description=capabilities.description,
     )
+
+
+async def refuse_foreign_pool(ledger: Ledger, settings: PoolSettings) -> None:
+    """A pool that is bound to a host has its attempts in one data folder: a service with another folder would take
+    them for never started, and start them again. Raises ConfigError."""
+    known = await ledger.get_pool(settings.name)
+    if known is not None and settings.host is not None and known.settings.host not in (None, settings.host):
+        raise ConfigError(
+            f"pool '{settings.name}' belongs to another data folder of this host ({known.settings.host})",
+            field=f"pools.{settings.name}",
+            cure=f"name this one otherwise, or give the old one up: runyard pool forget {settings.name}",
+        )
 
 
 def unusable_pool(name: str, section: PoolSection, error: IsolationUnavailable) -> PoolSettings:
