@@ -1,12 +1,15 @@
 """What an attempt leaves: artifacts and outputs, and nothing that is not its own."""
 
+import itertools
 import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from runyard.host.plan import PlanFile
+from runyard.host.collect import collect_artifacts
+from runyard.host.disk_watch import DiskLimits
+from runyard.host.plan import Plan, PlanFile
 from runyard.model.outcome import OutcomeKind
 from tests.host.test_workspace import plan_git
 from tests.host.world import open_world, sh
@@ -86,6 +89,76 @@ async def test_artifacts_beyond_the_bound_are_left_out_and_it_is_said(tmp_path):
         )
         assert artifacts(ran) == {"a": b"1\n"}
         assert b"more than 4096 bytes match" in ran.log("setup", "stderr")
+
+
+def collect(tmp_path, must_end=lambda: None, patterns=("**",), **fields):
+    """What was said while `workspace` was collected into `artifacts`."""
+    said: list[str] = []
+    plan = Plan(
+        name="n", boot_id="b", created_at=0, created_boottime=0, steps=(), log_directory="", artifacts=patterns,
+        artifact_directory=str(tmp_path / "artifacts"), **fields,
+    )  # fmt: skip
+    collect_artifacts(plan, str(tmp_path / "workspace"), said.append, must_end)
+    return said
+
+
+def test_holes_stay_holes_and_cost_nothing_of_the_bound(tmp_path):
+    (tmp_path / "workspace").mkdir()
+    with open(tmp_path / "workspace/sparse", "wb") as file:
+        for offset in (1 << 30, 3 << 30):
+            file.seek(offset)
+            file.write(b"data")
+        file.truncate(5 << 30)
+    assert collect(tmp_path, artifact_bytes_max=1 << 20) == []
+    kept = os.stat(tmp_path / "artifacts/sparse")
+    assert (kept.st_size, kept.st_blocks * 512 < 1 << 20) == (5 << 30, True)
+    with open(tmp_path / "artifacts/sparse", "rb") as file:
+        file.seek((3 << 30) - 1)
+        assert file.read(5) == b"\0data"
+
+
+def test_a_word_to_end_is_heard_within_a_large_file_and_the_part_is_removed(tmp_path):
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/big").write_bytes(b"x" * (40 << 20))
+    asked = itertools.count()
+    said = collect(tmp_path, lambda: "it was stopped" if next(asked) > 2 else None)
+    assert said == ["artifacts: it was stopped; the rest is left out"]
+    assert os.listdir(tmp_path / "artifacts") == []
+
+
+def test_collecting_ends_above_the_disks_reserve(tmp_path):
+    (tmp_path / "workspace").mkdir()
+    (tmp_path / "workspace/file").write_bytes(b"x")
+    said = collect(tmp_path, disk=DiskLimits(reserve_bytes=1 << 60))
+    assert "disk_reserve" in said[0]
+    assert os.listdir(tmp_path / "artifacts") == []
+
+
+def test_a_pattern_of_many_stars_is_looked_at_once(tmp_path):
+    (tmp_path / "workspace/a").mkdir(parents=True)
+    (tmp_path / "workspace/a/x").write_bytes(b"x")
+    assert collect(tmp_path, patterns=("**/" * 3000 + "x",)) == []
+    assert (tmp_path / "artifacts/a/x").exists()
+
+
+def test_a_path_too_long_to_keep_is_said_and_the_others_are_kept(tmp_path):
+    folder = os.open(tmp_path, os.O_RDONLY)
+    for name in ["workspace", *["d" * 250] * 20]:
+        os.mkdir(name, dir_fd=folder)
+        folder = os.open(name, os.O_RDONLY, dir_fd=folder)
+    os.close(os.open("x", os.O_CREAT, dir_fd=folder))
+    (tmp_path / "workspace/y").touch()
+    said = collect(tmp_path)
+    assert len(said) == 1
+    assert "name too long" in said[0]
+    assert (tmp_path / "artifacts/y").exists()
+
+
+async def test_a_time_bound_ends_collecting_and_the_job_keeps_its_outcome(tmp_path):
+    async with open_world(tmp_path) as world:
+        ran = await world.run(sh("echo x > a"), artifacts=("*",), collect_limit_s=-1.0)
+        assert ran.outcome.kind is OutcomeKind.SUCCEEDED
+        assert b"collecting took longer than" in ran.log("setup", "stderr")
 
 
 async def test_a_name_that_is_no_text_is_kept_as_it_is(tmp_path):

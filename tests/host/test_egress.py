@@ -48,7 +48,16 @@ async def test_a_listener_on_the_host_is_out_of_reach(tmp_path, where):
 
 
 @pytest.mark.parametrize(
-    "address", ["169.254.169.254", "192.168.1.1", "172.16.0.1", "10.1.1.1", "100.100.100.200"]
+    "address",
+    [
+        "168.63.129.16",
+        "203.0.113.7",
+        "169.254.169.254",
+        "192.168.1.1",
+        "172.16.0.1",
+        "10.1.1.1",
+        "100.100.100.200",
+    ],
 )
 async def test_metadata_and_private_addresses_are_unreachable_at_once(tmp_path, address):
     async with open_world(tmp_path) as world:

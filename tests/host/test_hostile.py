@@ -78,7 +78,7 @@ async def test_programs_and_settings_of_the_host_cannot_be_written(tmp_path):
         "libc.unshare(0x10000000)", "libc.mount(b'a', b'/tmp', b'tmpfs', 0, 0)", "libc.setns(0, 0)",
         "libc.syscall(321, 0, 0, 0)", "libc.syscall(298, 0, 0, 0, 0, 0)", "libc.syscall(425, 1, 0)",
         "libc.syscall(56, 0x10000011, 0, 0, 0, 0)", "libc.syscall(250, 0, 0)", "libc.ioctl(0, 0x5412, b'x')",
-        "libc.socket(40, 1, 0)", "libc.socket(17, 3, 0)",
+        "libc.syscall(438, 0, 0, 0)", "libc.syscall(457, 0, 0, 0, 0)", "libc.socket(40, 1, 0)", "libc.socket(17, 3, 0)",
     ],
 )  # fmt: skip
 async def test_calls_into_the_kernel_that_no_job_needs_are_denied(tmp_path, call):
@@ -154,3 +154,13 @@ async def test_what_a_job_leaves_is_removed_without_following_links(tmp_path):
         ran.directory.destroy(world.plan().cgroups)
         assert not ran.directory.path.exists()
     assert (victim / "file").read_text() == "stays"
+
+
+async def test_the_folders_of_an_attempt_carry_no_set_uid_programs_and_no_devices(tmp_path):
+    async with open_world(tmp_path) as world:
+        ran = await world.run(
+            sh("grep -E 'test-stage/(workspace|tmp|outputs) ' /proc/self/mountinfo"), isolation="none"
+        )
+        options = [line.split()[5].split(",") for line in ran.text.splitlines()]
+        assert len(options) == 3
+        assert all({"nosuid", "nodev"} <= set(each) for each in options)

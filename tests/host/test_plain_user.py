@@ -104,3 +104,34 @@ def test_an_ordinary_user_has_network_open_and_time_outs():
     )
     assert "tap0" in logs.get("000.stdout", ""), records[-1]["outcome"]["reason"]
     assert records[-1]["outcome"]["reason"]["code"] == "step_timeout"
+
+
+def as_user(user_id: int, argv: list[str], mode: str) -> str:
+    """What a program printed as that user, with /dev/net/tun of that mode."""
+    script = (
+        'd=$(mktemp -d) && mknod -m 600 $d/tun c 10 200 && chmod "$1" $d/tun && mount --bind $d/tun /dev/net/tun'
+        ' && rm -r $d; shift; exec "$@"'
+    )
+    setpriv = ["setpriv", f"--reuid={user_id}", f"--regid={user_id}", "--clear-groups"]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", mode, *setpriv, *argv],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.skipif(not Path(PYTHON).exists(), reason="there is no python3 that an ordinary user can run")
+@pytest.mark.parametrize(("mode", "can"), [("600", "False"), ("666", "True")])
+def test_network_open_is_promised_only_where_the_tun_device_opens(tmp_path, mode, can):
+    source = Path(tempfile.mkdtemp(prefix="runyard-tun-"))
+    try:
+        shutil.copytree(Path(runyard.__file__).parent, source / "runyard")
+        subprocess.run(["chmod", "-R", "a+rX", str(source)], check=True)
+        code = (
+            f"import sys; sys.path.insert(0, {str(source)!r}); from runyard.host.probe import probe;"
+            " from runyard.host.findings import judge; r = probe();"
+            " print(r.has_tun, judge(r).has_network_open == r.has_tun)"
+        )
+        assert as_user(1001, [PYTHON, "-c", code], mode) == f"{can} True"
+    finally:
+        shutil.rmtree(source)

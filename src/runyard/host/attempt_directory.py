@@ -10,17 +10,30 @@ import contextlib
 import fcntl
 import json
 import os
-import shutil
 import signal
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from runyard.host.cgroups import AttemptCgroup, CgroupTree
 from runyard.host.journal import ENDED, STARTED, JournalReader, Record
+from runyard.host.linux import boottime
 from runyard.host.plan import Plan
+from runyard.host.removal import remove_tree
 
 PLAN, LOCK, JOURNAL, STOP = "plan.json", "lock", "journal", "stop"
 WORKSPACE, TMP, OUTPUTS, UPPER, WORK = "workspace", "tmp", "outputs", "upper", "work"
 BASE, BASE_UPPER, BASE_WORK = "base", "base-upper", "base-work"
+WRITABLE = (WORKSPACE, TMP, OUTPUTS, UPPER, BASE, BASE_UPPER)  # where what a job writes comes to lie
+KILL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopRequest:
+    """Someone asked the attempt to end: TERM at once, KILL after `grace_s`. `asked_at` is on CLOCK_BOOTTIME."""
+
+    grace_s: float
+    asked_at: float
 
 
 class AttemptDirectory:
@@ -94,22 +107,38 @@ class AttemptDirectory:
         return any(record["what"] == ENDED for record in self.records())
 
     def request_stop(self, grace_s: float) -> None:
-        """Leaves the request where the shim looks, before or after it starts, and wakes it if it lives."""
+        """Leaves the request where the shim looks, before or after it starts, and wakes it if it lives. The first
+        request stays, so that repeating it puts nothing off."""
         os.makedirs(self.path, mode=0o711, exist_ok=True)
-        temporary = self.file(f".{STOP}.{os.getpid()}")
-        Path(temporary).write_text(json.dumps({"grace_s": grace_s}))
-        os.replace(temporary, self.file(STOP))
+        if self.stop_request() is None:
+            temporary = self.file(f".{STOP}.{os.getpid()}")
+            Path(temporary).write_text(json.dumps({"grace_s": grace_s, "asked_at": boottime()}))
+            os.replace(temporary, self.file(STOP))
         self._signal_shim(signal.SIGTERM)
 
-    def stop_grace_s(self) -> float | None:
+    def stop_request(self) -> StopRequest | None:
         """What `request_stop` asked for, or None."""
         try:
-            return float(json.loads(Path(self.file(STOP)).read_text())["grace_s"])
+            document = json.loads(Path(self.file(STOP)).read_text())
         except FileNotFoundError:
             return None
+        return StopRequest(grace_s=document["grace_s"], asked_at=document.get("asked_at", boottime()))
+
+    def kill_shim(self) -> bool:
+        """Ends a shim that does not end by itself, and all that it ran. True once that is proven: the lock is free.
+        Blocks: call it off the loop."""
+        self._signal_shim(signal.SIGKILL)
+        AttemptCgroup(self.read_plan().cgroups, self.name).kill()
+        ends_at = boottime() + KILL_S
+        while self.is_alive():
+            if boottime() > ends_at:
+                return False
+            time.sleep(0.01)
+        return True
 
     def destroy(self, cgroups: CgroupTree) -> None:
-        """Ends whatever of it still runs and removes everything. Missing is success. Blocks: call it off the loop."""
+        """Ends whatever of it still runs and removes everything. Missing is success. Raises OSError naming what stays.
+        Blocks: call it off the loop."""
         self._signal_shim(signal.SIGKILL)
         cgroup = AttemptCgroup(cgroups, self.name)
         cgroup.kill()
@@ -132,27 +161,3 @@ class AttemptDirectory:
                     signal.pidfd_send_signal(pidfd, number)
         finally:
             os.close(pidfd)
-
-
-def remove_tree(path: Path) -> None:
-    """Removes a tree that a job wrote: never follows a link, opens closed directories. Missing is success."""
-    for _ in range(3):
-        with contextlib.suppress(FileNotFoundError):
-            try:
-                shutil.rmtree(path)
-            except (PermissionError, OSError):
-                _open_directories(path)
-                shutil.rmtree(path, ignore_errors=True)
-        if not os.path.lexists(path):
-            return
-    shutil.rmtree(path)
-
-
-def _open_directories(path: Path) -> None:
-    """A job without our rights may have left directories that even their owner cannot enter."""
-    for directory, names, _ in os.walk(path, followlinks=False):
-        for name in [".", *names]:
-            target = os.path.join(directory, name)
-            if not os.path.islink(target):
-                with contextlib.suppress(OSError):
-                    os.chmod(target, 0o700)

@@ -19,11 +19,12 @@ import struct
 import time
 from collections.abc import Iterable
 
+from runyard.host.addresses import ALWAYS_CLOSED, NOT_PUBLIC, connected_networks
 from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
 
 RESOLVER = "10.0.2.3"
-LINK_LOCAL = ("169.254.0.0/16",)
-PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15")
+LOOPBACK = "127.0.0.0/8"
+SLIRP_NETWORK = ipaddress.IPv4Network("10.0.2.0/24")  # the sandbox's own, whatever lies there on the host
 READY_S = 10.0
 _RTM_NEWROUTE, _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE = 24, 0x1, 0x4, 0x400
 _RTN_UNREACHABLE, _RTA_DST, _TABLE_MAIN, _PROTOCOL_STATIC = 7, 1, 254, 4
@@ -57,7 +58,7 @@ class Egress:
     def attach(self, init_pid: int) -> None:
         """Raises OSError saying what failed; the command must then not be let go."""
         _await_loopback(init_pid)
-        blocked = [*LINK_LOCAL, *([] if self._allow_private else PRIVATE), *host_addresses()]
+        blocked = closed_networks(allow_private=self._allow_private)
         namespaces = NetworkNamespace(init_pid)
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
@@ -128,6 +129,17 @@ def _await_loopback(init_pid: int) -> None:
                 return
         time.sleep(0.001)
     raise OSError("bubblewrap did not bring loopback up")
+
+
+def closed_networks(*, allow_private: bool) -> list[str]:
+    """What the sandbox may not reach: always the clouds' metadata and this host itself; unless private addresses are
+    allowed whatever is not public and the networks that this host is connected to."""
+    closed = [*ALWAYS_CLOSED, *host_addresses()]
+    if not allow_private:
+        connected = [each for each in connected_networks() if isinstance(each, ipaddress.IPv4Network)]
+        closed += [each for each in NOT_PUBLIC if each != LOOPBACK]
+        closed += [str(each) for each in connected if not each.overlaps(SLIRP_NETWORK)]
+    return sorted(set(closed))
 
 
 def host_addresses() -> list[str]:

@@ -15,6 +15,7 @@ from runyard.model.finding import Finding
 from runyard.model.requirements import Isolation
 
 LINK_SAFE_VERSION = (0, 12)
+DISK = "disk watched each second by the attempt's own process, a single file limited by an rlimit"
 
 
 class Level(StrEnum):
@@ -90,13 +91,15 @@ def _describe(level: Level, results: ProbeResults) -> str:
     by_rlimit = "memory (of each process) and processes limited by rlimits only; cpu is not limited"
     match level:
         case Level.ROOT:
-            return f"{sandbox}; an unprivileged user id per slot; {by_cgroup if version else by_rlimit}"
+            return (
+                f"{sandbox}; an unprivileged user id per slot; {by_cgroup if version else by_rlimit}; {DISK}"
+            )
         case Level.USER_WITH_CGROUPS:
-            return f"{sandbox}; all jobs under the service's user id; {by_cgroup}"
+            return f"{sandbox}; all jobs under the service's user id; {by_cgroup}; {DISK}"
         case Level.PLAIN_USER:
-            return f"{sandbox}; all jobs under the service's user id; {by_rlimit}"
+            return f"{sandbox}; all jobs under the service's user id; {by_rlimit}; {DISK}"
         case Level.NONE:
-            return f"no isolation; {by_cgroup if version else by_rlimit}"
+            return f"no isolation; {by_cgroup if version else by_rlimit}; {DISK}"
 
 
 def _bwrap(results: ProbeResults) -> Finding:

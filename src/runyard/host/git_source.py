@@ -5,21 +5,33 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
+import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import unquote
 
+from runyard.host.addresses import Network, connected_networks, is_public
 from runyard.host.plan import PlanGit
 
-_SCP_LIKE = re.compile(r"(?:(?P<user>[^@/]+)@)?(?P<host>[^:/]+):(?!//)(?P<path>.+)")
+_URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<place>[^/?#]*)(?P<rest>.*)")
+_PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?")
+_SCP_LIKE = re.compile(r"(?:(?P<user>[^@/:]+)@)?(?P<host>[A-Za-z0-9.-]+):(?!//)(?P<path>.+)")
+_PRINTABLE = re.compile(
+    r"[!-\[\]-~]+"
+)  # ASCII without space and backslash: programs differ in how they read those
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
+_USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
 _CONFIG = "/tmp/runyard-gitconfig"
 _OWN_CONFIG = (  # git hands the environment's settings to no upload-pack, and that one minds the owner
     f"trap 'rm -f {_CONFIG}' EXIT; printf '[safe]\\n\\tdirectory = *\\n' > {_CONFIG}; "
 )
 _PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
+_HELPER = (  # the sandbox's options come through a descriptor, so the environment is in no process list
+    '!f() { printf "username=%s\\npassword=%s\\n" "$RUNYARD_GIT_USER" "$RUNYARD_GIT_PASSWORD"; }; f'
+)
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -30,35 +42,104 @@ class SourceRefused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """Where a URL leads. `path` is set for `file`, `host` and `port` for the others."""
+    """Where a URL leads. `path` is set for `file`, `host` and `port` for the others. `url` is rebuilt from the parts
+    that were read, so that git reads the same, and holds no credentials: `user` and `password` do."""
 
     protocol: str
+    url: str
     host: str = ""
     port: int = 0
     path: str = ""
+    user: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
 
 
 def parse_url(url: str) -> Remote:
-    """Raises SourceRefused for what is no URL that git understands."""
-    if "\0" in url or "\n" in url or url.startswith("-"):
-        raise SourceRefused(f"workspace.git.url: {url!r} is no URL")
-    if "://" not in url:
-        if url.startswith("/"):
-            return Remote(protocol="file", path=url)
-        match = _SCP_LIKE.fullmatch(url)
-        if match is None or match["host"].startswith("-"):
-            raise SourceRefused(f"workspace.git.url: {url!r} is no URL")
-        return Remote(protocol="ssh", host=match["host"], port=22)
-    parts = urlsplit(url)
-    try:
-        port = parts.port or _PORTS.get(parts.scheme, 0)
-    except ValueError:
-        raise SourceRefused(f"workspace.git.url: {redact(url)!r} has no valid port") from None
-    if parts.scheme == "file":
-        return Remote(protocol="file", path=parts.path)
-    if not parts.hostname or parts.hostname.startswith("-"):
-        raise SourceRefused(f"workspace.git.url: {redact(url)!r} names no host")
-    return Remote(protocol=parts.scheme, host=parts.hostname, port=port)
+    """Raises SourceRefused for what is no URL that every program reads alike. Its words hold no credentials (I11)."""
+    if not _PRINTABLE.fullmatch(url) or url.startswith("-"):
+        raise _refused(url, "is no URL of printable ASCII without spaces and backslashes")
+    if url.startswith("/"):
+        return Remote(protocol="file", url=url, path=url)
+    match = _URL.fullmatch(url)
+    if match is None:
+        return _scp_like(url)
+    protocol, rest = match["protocol"], match["rest"]
+    if protocol == "file":
+        if match["place"] not in ("", "localhost"):
+            raise _refused(url, "names a host, but a file has none")
+        return Remote(protocol="file", url=url, path=rest)
+    userinfo, _, place = match["place"].rpartition("@")
+    found = _PLACE.fullmatch(place)
+    if found is None:
+        raise _refused(url, "names no valid host and port")
+    host = _host(url, found["host"])
+    port = int(found["port"] or _PORTS.get(protocol, 0))
+    if not 0 < port < 1 << 16:
+        raise _refused(url, "has no valid port")
+    user, password = _user(url, protocol, userinfo)
+    kept_user = f"{user}@" if user and protocol == "ssh" else ""
+    shown_port = f":{port}" if found["port"] else ""
+    return Remote(
+        protocol=protocol,
+        url=f"{protocol}://{kept_user}{_bracketed(host)}{shown_port}{rest}",
+        host=host,
+        port=port,
+        user=user,
+        password=password,
+    )
+
+
+def _scp_like(url: str) -> Remote:
+    match = _SCP_LIKE.fullmatch(url)
+    if (
+        match is None or "@" in match["path"].partition("/")[0]
+    ):  # `user:secret@host:path` is not what it looks like
+        raise _refused(url, "is no URL")
+    host = _host(url, match["host"])
+    user, _ = _user(url, "ssh", match["user"] or "")
+    return Remote(
+        protocol="ssh",
+        url=f"{user}@{host}:{match['path']}" if user else f"{host}:{match['path']}",
+        host=host,
+        port=22,
+        user=user,
+    )
+
+
+def _host(url: str, host: str) -> str:
+    """A name or an address, in the one form that curl, ssh and the resolver take for the same."""
+    if host.startswith("["):
+        try:
+            return str(ipaddress.IPv6Address(host[1:-1]))
+        except ValueError:
+            raise _refused(url, "names no valid host") from None
+    labels = host.split(".")
+    if len(host) > 253 or not all(map(_LABEL.fullmatch, labels)):
+        raise _refused(url, "names no valid host")
+    if _NUMBER.fullmatch(labels[-1]):
+        try:
+            return str(ipaddress.IPv4Address(host))
+        except ValueError:
+            raise _refused(url, "names no valid host") from None
+    return host.lower()
+
+
+def _user(url: str, protocol: str, userinfo: str) -> tuple[str, str]:
+    user, _, password = userinfo.partition(":")
+    if protocol in ("http", "https"):
+        user, password = unquote(user), unquote(password)
+        if not (user + password).isprintable():
+            raise _refused(url, "holds credentials with control characters")
+        return user, password
+    if user and not _USER.fullmatch(user):
+        raise _refused(url, "holds a user that is no name")
+    return user, ""
+
+
+def _refused(url: str, why: str) -> SourceRefused:
+    """With as much of the URL as cannot be a credential, wherever its parts were meant to end."""
+    shown = re.sub(r"^([A-Za-z0-9+.-]*://)?.*@", r"\1", url, flags=re.DOTALL)
+    return SourceRefused(f"workspace.git.url: {shown!r} {why}")
 
 
 def check_protocol(remote: Remote, git: PlanGit) -> None:
@@ -69,14 +150,17 @@ def check_protocol(remote: Remote, git: PlanGit) -> None:
         )
 
 
-def pin_address(remote: Remote, git: PlanGit, resolve: Resolve | None = None) -> str:
+def pin_address(remote: Remote, git: PlanGit, resolve: Resolve) -> str:
     """The one address to fetch from. All that the name resolves to must be allowed, or a name could change its mind."""
     try:
-        addresses = (resolve or _resolve)(remote.host, remote.port)
+        addresses = resolve(remote.host, remote.port)
     except OSError as error:
         raise SourceRefused(f"the host {remote.host!r} cannot be resolved: {error.strerror}") from None
+    if not addresses:
+        raise SourceRefused(f"the host {remote.host!r} has no address")
+    connected = connected_networks()
     for address in addresses:
-        if not git.allow_private_addresses and not is_public(address):
+        if not git.allow_private_addresses and not _is_public(address, connected):
             raise SourceRefused(
                 f"the host {remote.host!r} is at {address}, which is not a public address; the pool's"
                 " `allow_private_addresses` would allow it"
@@ -84,15 +168,22 @@ def pin_address(remote: Remote, git: PlanGit, resolve: Resolve | None = None) ->
     return addresses[0]
 
 
-def is_public(address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        inner = parsed.ipv4_mapped or parsed.sixtofour
-        if inner is not None:
-            return inner.is_global
-        if parsed in ipaddress.ip_network("64:ff9b::/96"):
-            return False
-    return parsed.is_global and not parsed.is_multicast
+def _is_public(address: str, connected: tuple[Network, ...]) -> bool:
+    try:
+        return is_public(address, connected)
+    except ValueError:  # a zone of link-local addresses, or nothing that we know
+        return False
+
+
+def fetch_url(remote: Remote, address: str) -> str:
+    """What git is told to fetch. Its own protocol takes no pin, so there the address stands for the name."""
+    if remote.protocol != "git":
+        return remote.url
+    return remote.url.replace(_bracketed(remote.host), _bracketed(address), 1)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def environment(remote: Remote, git: PlanGit, address: str | None) -> dict[str, str]:
@@ -112,20 +203,24 @@ def environment(remote: Remote, git: PlanGit, address: str | None) -> dict[str, 
         "GIT_ADVICE": "0",
     }
     if address is not None:
-        shown = f"[{address}]" if ":" in address else address
-        config["http.curloptResolve"] = f"{remote.host}:{remote.port}:{shown}"
+        if ":" not in remote.host:
+            config["http.curloptResolve"] = f"{remote.host}:{remote.port}:{_bracketed(address)}"
         env["GIT_SSH_COMMAND"] = (
-            f"ssh -F /dev/null -o BatchMode=yes -o HostName={address} -o HostKeyAlias={remote.host}"
+            f"ssh -F /dev/null -o BatchMode=yes -o {shlex.quote(f'HostName={address}')}"
+            f" -o {shlex.quote(f'HostKeyAlias={remote.host}')}"
             " -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/tmp/home/.ssh-known-hosts"
             " -o ConnectTimeout=20"
         )
+    if remote.protocol in ("http", "https") and remote.user + remote.password:
+        config["credential.helper"] = _HELPER
+        env["RUNYARD_GIT_USER"], env["RUNYARD_GIT_PASSWORD"] = remote.user, remote.password
     for index, (key, value) in enumerate(config.items()):
         env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
     env["GIT_CONFIG_COUNT"] = str(len(config))
     return env
 
 
-def script(git: PlanGit, url: str) -> list[str]:
+def script(git: PlanGit, url: str, kept_url: str) -> list[str]:
     """The shell command that fills the current folder. `$1` is the URL to fetch, `$2` the ref, `$3` the URL to keep."""
     tags = "" if git.fetch_tags else " --no-tags"
     depth = "" if git.depth is None else f" --depth {git.depth}"
@@ -148,7 +243,7 @@ def script(git: PlanGit, url: str) -> list[str]:
     if git.fetch_tags and git.depth is not None:
         body += f" && git fetch -q --tags{depth} origin"
     body += ' && git remote set-url origin "$3" && git log -1 --format="checked out %H"'
-    return ["/bin/sh", "-c", _OWN_CONFIG + body, "git", url, ref, redact(git.url)]
+    return ["/bin/sh", "-c", _OWN_CONFIG + body, "git", url, ref, kept_url]
 
 
 def _named_ref(tags: str, depth: str) -> str:
@@ -178,10 +273,5 @@ def last_words(stderr: str) -> str:
 
 
 def redact(text: str) -> str:
-    """Without the name and password in URLs (I11)."""
+    """Without what stands before the last `@` of a URL's place (I11)."""
     return _CREDENTIALS.sub("", text)
-
-
-def _resolve(host: str, port: int) -> list[str]:
-    rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(row[4][0]) for row in rows))

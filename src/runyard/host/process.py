@@ -35,7 +35,11 @@ class Child:
 
     def read_error(self) -> str:
         """To be called once it ended."""
-        return os.read(self.error_fd, 4096).decode(errors="replace")
+        os.set_blocking(self.error_fd, False)
+        try:
+            return os.read(self.error_fd, 4096).decode(errors="replace")
+        except BlockingIOError:
+            return ""
 
     def close(self) -> None:
         os.close(self.pidfd)
@@ -103,7 +107,14 @@ def _become(
 
 
 def _restore_signals() -> None:
-    for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP):
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGTERM,
+        signal.SIGINT,
+        signal.SIGCHLD,
+        signal.SIGHUP,
+        signal.SIGXFSZ,
+    ):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

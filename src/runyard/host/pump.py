@@ -58,8 +58,12 @@ class StreamLog:
         self.last = b""
 
     def drain(self, pipe: int) -> bool:
-        """Moves one buffer. False at the end of the stream."""
-        data = os.read(pipe, READ_BYTES)
+        """Moves one buffer from a pipe that never blocks. False at the end of the stream. The job can read its own
+        pipe too: what a poll announced may be gone."""
+        try:
+            data = os.read(pipe, READ_BYTES)
+        except BlockingIOError:
+            return True
         if data:
             self.write(data)
         return bool(data)

@@ -9,19 +9,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runyard.host import journal
-from runyard.host.attempt_directory import JOURNAL, AttemptDirectory
+from runyard.host.attempt_directory import JOURNAL, AttemptDirectory, StopRequest
 from runyard.host.cgroups import AttemptCgroup
 from runyard.host.journal import JournalReader, Record
 from runyard.host.journal_watch import JournalWatch, JournalWatches
-from runyard.host.linux import boot_id
+from runyard.host.linux import boot_id, boottime
 from runyard.host.plan import Plan
 from runyard.host.zygote_client import Zygote
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, Usage, lost
 
 TIMER_S = 1.0
+STOP_MARGIN_S = 90.0  # draining, killing and what is collected after a stop take less
+LIMITS_MARGIN_S = 180.0
 LARGE_PLAN_BYTES = 64 * 1024
 OnRecord = Callable[[Record], Awaitable[None]]
 
@@ -33,10 +35,18 @@ class AttemptEnd:
 
 
 class AttemptRunner:
-    """Runs the attempts of one service process."""
+    """Runs the attempts of one service process. Shims end by themselves; one that stands still is killed
+    `stop_margin_s` after the grace of a stop, or `limits_margin_s` after all its limits together."""
 
-    def __init__(self, zygote: Zygote) -> None:
+    def __init__(
+        self,
+        zygote: Zygote,
+        *,
+        stop_margin_s: float = STOP_MARGIN_S,
+        limits_margin_s: float = LIMITS_MARGIN_S,
+    ) -> None:
         self._zygote = zygote
+        self._backstop = _Backstop(stop_margin_s=stop_margin_s, limits_margin_s=limits_margin_s)
         self._watches = JournalWatches()
 
     async def run(
@@ -47,7 +57,7 @@ class AttemptRunner:
         if not directory.exists:
             await _create(directory, make_plan())
         watch = self._watches.add(directory.path)
-        follower = _Follower(directory, self._zygote, watch, on_record)
+        follower = _Follower(directory, self._zygote, watch, on_record, self._backstop)
         try:
             return await follower.follow()
         finally:
@@ -66,14 +76,48 @@ async def _create(directory: AttemptDirectory, plan: Plan) -> None:
         directory.create(plan)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Backstop:
+    """How long a shim may go on beyond what it was told."""
+
+    stop_margin_s: float
+    limits_margin_s: float
+
+    def overdue(self, plan: Plan, stop: StopRequest | None, now: float, *, was_seen: bool) -> Outcome | None:
+        """What becomes of an attempt whose shim lives at `now` (CLOCK_BOOTTIME); None: it may go on."""
+        if stop is not None and now > stop.asked_at + stop.grace_s + self.stop_margin_s:
+            return _killed(OutcomeKind.CANCELED, ReasonCode.CANCELED, "canceled on request", was_seen)
+        limits_s = plan.start_limit_s + plan.run_limit_s + plan.kill_grace_s + plan.collect_limit_s
+        if now <= plan.created_boottime + limits_s + self.limits_margin_s:
+            return None
+        if not was_seen:
+            return lost("it stood still before its first step", was_seen=False)
+        words = f"ran longer than limits.run = {plan.run_limit_s:g} s"
+        return _killed(OutcomeKind.TIMED_OUT, ReasonCode.RUN_TIMEOUT, words, was_seen)
+
+
+def _killed(kind: OutcomeKind, code: ReasonCode, words: str, was_seen: bool) -> Outcome:
+    message = f"{words}; its process stood still and was killed"
+    return Outcome(kind=kind, reason=Reason(code=code, message=message), was_seen=was_seen)
+
+
 class _Follower:
     def __init__(
-        self, directory: AttemptDirectory, zygote: Zygote, watch: JournalWatch, on_record: OnRecord
+        self,
+        directory: AttemptDirectory,
+        zygote: Zygote,
+        watch: JournalWatch,
+        on_record: OnRecord,
+        backstop: _Backstop,
     ) -> None:
         self._directory = directory
         self._zygote = zygote
         self._watch = watch
         self._on_record = on_record
+        self._backstop = backstop
+        self._plan: Plan | None = None
+        self._overdue: Outcome | None = None
+        self._looked_at = boottime()
         self._reader = JournalReader(directory.file(JOURNAL))
         self._started: Record | None = None
         self._was_seen = False
@@ -127,15 +171,34 @@ class _Follower:
     async def _check_alive(self) -> AttemptEnd | None:
         if self._directory.is_alive():
             self._watch_process()
+            await self._kill_overdue()
             return None
         if await self._read():  # it ended between the two looks
             assert self._ended is not None
             return to_end(self._ended["outcome"])
         await asyncio.to_thread(self._kill_leftovers)
         assert self._started is not None
+        if self._overdue is not None:
+            return AttemptEnd(outcome=self._overdue)
         restarted = self._started["boot_id"] != boot_id()
         why = "the host was restarted" if restarted else "the process that ran it was killed"
         return AttemptEnd(outcome=lost(why, was_seen=self._was_seen))
+
+    async def _kill_overdue(self) -> None:
+        """A shim that stands still is killed; the free lock is then seen as any other death, with our word for it."""
+        now = boottime()
+        if now < self._looked_at + TIMER_S:
+            return  # a short attempt never pays for it
+        self._looked_at = now
+        if self._plan is None:
+            plan = await asyncio.to_thread(self._directory.read_plan)
+            self._plan = replace(plan, files=())  # which may be large
+        stop = self._directory.stop_request()
+        overdue = self._backstop.overdue(self._plan, stop, now, was_seen=self._was_seen)
+        if overdue is not None:
+            self._overdue = overdue
+            if await asyncio.to_thread(self._directory.kill_shim):
+                self._watch.changed.set()
 
     def _watch_process(self) -> None:
         """The shim's end wakes us too. Only a hint as well: the lock is what counts."""

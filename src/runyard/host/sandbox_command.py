@@ -155,6 +155,9 @@ def _rlimits(plan: Plan, *, has_cgroup: bool) -> dict[int, int]:
     limits = {resource.RLIMIT_CORE: 0}
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     limits[resource.RLIMIT_NOFILE] = OPEN_FILES_MAX if hard < 0 else min(OPEN_FILES_MAX, hard)
+    if plan.disk.bytes_max is not None:
+        hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+        limits[resource.RLIMIT_FSIZE] = plan.disk.bytes_max if hard < 0 else min(plan.disk.bytes_max, hard)
     if not has_cgroup:
         if plan.limits.memory_bytes is not None:
             limits[resource.RLIMIT_DATA] = plan.limits.memory_bytes

@@ -27,6 +27,7 @@ _DENIED = (
     " delete_module open_by_handle_at name_to_handle_at swapon swapoff reboot settimeofday clock_settime"
     " clock_adjtime adjtimex quotactl quotactl_fd fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr"
     " acct syslog sethostname setdomainname vhangup lookup_dcookie process_madvise fanotify_init"
+    " pidfd_getfd kcmp statmount listmount open_tree_attr"
 ).split()
 
 # From the kernel's syscall tables; absent where the architecture does not have the call.
@@ -41,6 +42,7 @@ _X86_64 = {
     "quotactl_fd": 443, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "move_mount": 429,
     "open_tree": 428, "mount_setattr": 442, "acct": 163, "syslog": 103, "sethostname": 170,
     "setdomainname": 171, "vhangup": 153, "lookup_dcookie": 212, "process_madvise": 440, "fanotify_init": 300,
+    "pidfd_getfd": 438, "kcmp": 312, "statmount": 457, "listmount": 458, "open_tree_attr": 467,
 }  # fmt: skip
 _AARCH64 = {
     "socket": 198, "clone": 220, "ioctl": 29, "clone3": 435, "socketpair": 199,
@@ -53,6 +55,7 @@ _AARCH64 = {
     "quotactl_fd": 443, "fsopen": 430, "fsconfig": 431, "fsmount": 432, "fspick": 433, "move_mount": 429,
     "open_tree": 428, "mount_setattr": 442, "acct": 89, "syslog": 116, "sethostname": 161,
     "setdomainname": 162, "vhangup": 58, "lookup_dcookie": 18, "process_madvise": 440, "fanotify_init": 262,
+    "pidfd_getfd": 438, "kcmp": 272, "statmount": 457, "listmount": 458, "open_tree_attr": 467,
 }  # fmt: skip
 _MACHINES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 

@@ -19,12 +19,14 @@ from typing import Any
 
 from runyard.host import attempt_directory as folders
 from runyard.host import collect, journal, verdict, workspace
-from runyard.host.attempt_directory import AttemptDirectory
+from runyard.host.attempt_directory import AttemptDirectory, StopRequest
 from runyard.host.cgroups import AttemptCgroup, Counters
+from runyard.host.disk_watch import DiskWatch
 from runyard.host.egress import Egress
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
+from runyard.host.name_lookup import look_up
 from runyard.host.plan import PlanStep
 from runyard.host.pump import AttemptLog, LogDiskFull
 from runyard.host.sandbox_command import Place, step_command
@@ -38,11 +40,11 @@ from runyard.host.step import (
     Deadline,
     Program,
     ProgramEnd,
-    StopRequest,
 )
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import SETUP, step_key
 
+COLLECT_STOPPED_S = 15.0
 _ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
 
 
@@ -95,6 +97,7 @@ class Attempt:
             stage=stage if plan.user_id is not None else None,
             seccomp_filter=seccomp_filter,
         )
+        self._disk_watch = DiskWatch(str(directory.path), folders.WRITABLE, plan.disk)
         self._log = AttemptLog(plan.log_directory, plan.log_bytes_max)
         self._counters = Counters()
         self._first_started: float | None = None
@@ -160,7 +163,7 @@ class Attempt:
         if self.plan.git is None and not self.plan.files:
             return None
         self._writer.write(journal.WORKSPACE, time.time())
-        end = workspace.fill(self._place, self._run_setup)
+        end = workspace.fill(self._place, self._run_setup, self._look_up)
         if end is None:
             return None
         return self._judge(PlanStep(name=SETUP, command=()), end)
@@ -170,6 +173,22 @@ class Attempt:
         program = self._program(command, key, stderr=stderr)
         end = program.run([self._start_deadline()], kill_grace_s=0)
         return end, stderr.last.decode(errors="replace")
+
+    def _look_up(self, host: str, port: int) -> list[str]:
+        why = ""
+
+        def must_end() -> bool:
+            nonlocal why
+            if self._stop_request() is not None:
+                why = CANCELED
+            elif self._start_deadline().at <= boottime():
+                why = START_TIMEOUT
+            return bool(why)
+
+        found = look_up(host, port, must_end=must_end)
+        if found is None:
+            raise workspace.LookUpEnded(why)
+        return found
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -274,6 +293,7 @@ class Attempt:
             cgroup=self._cgroup,
             wakeup_fd=self._wakeup_fd,
             stop_request=self._stop_request,
+            disk_watch=self._disk_watch,
         )
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -283,13 +303,28 @@ class Attempt:
         if plan.artifacts or plan.outputs:
             self._writer.write(journal.COLLECTING, time.time())
         try:
-            collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say)
+            collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say, self._collect_bound())
             self._outputs = collect.read_outputs(
                 plan, file(folders.WORKSPACE), file(folders.OUTPUTS), self._say
             )
         except (OSError, LogDiskFull) as error:
             with contextlib.suppress(LogDiskFull):
                 self._say(f"artifacts: not all could be kept: {error}")
+
+    def _collect_bound(self) -> collect.MustEnd:
+        """Of an attempt that was stopped a little is still collected; a stop that comes meanwhile ends it."""
+        was_stopped = self._stop_request() is not None
+        limit_s = (
+            min(COLLECT_STOPPED_S, self.plan.collect_limit_s) if was_stopped else self.plan.collect_limit_s
+        )
+        ends_at = boottime() + limit_s
+
+        def must_end() -> str | None:
+            if not was_stopped and self._stop_request() is not None:
+                return "a request to stop came while they were collected"
+            return f"collecting took longer than {limit_s:g} s" if boottime() > ends_at else None
+
+        return must_end
 
     def _say(self, words: str) -> None:
         """A word of Runyard's in the attempt's own log."""
@@ -298,8 +333,7 @@ class Attempt:
         stream.close()
 
     def _stop_request(self) -> StopRequest | None:
-        grace_s = self._directory.stop_grace_s()
-        return None if grace_s is None else StopRequest(grace_s=grace_s)
+        return self._directory.stop_request()
 
 
 def _catch_term() -> int:

@@ -22,6 +22,7 @@ from runyard.host.linux import (
     MS_REC,
     MS_SLAVE,
     bind,
+    bind_folder,
     mount,
     unmount,
     unshare,
@@ -81,9 +82,9 @@ class Stage:
         """In the shim: a private copy of the namespace, with the attempt's folders and pseudo-terminals of its own."""
         unshare(CLONE_NEWNS)
         mount("", self.path, None, MS_REC | MS_PRIVATE)
-        bind(workspace, self.workspace)
-        bind(tmp, self.tmp)
-        bind(outputs, self.outputs)
+        bind_folder(workspace, self.workspace)
+        bind_folder(tmp, self.tmp)
+        bind_folder(outputs, self.outputs)
         options = "newinstance,ptmxmode=0666,mode=620"
         mount("devpts", f"{self.devices}/pts", "devpts", MS_NOSUID, options)
 
@@ -94,7 +95,7 @@ class Stage:
         os.rename(workspace, base)
         os.mkdir(workspace, 0o755)
         mount_overlay(workspace, lower=base, upper=upper, work=work)
-        bind(workspace, self.workspace)
+        bind_folder(workspace, self.workspace)
 
     def _build_devices(self) -> None:
         os.mkdir(self.devices, 0o755)

@@ -12,9 +12,11 @@ import os
 import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from runyard.host.attempt_directory import StopRequest
 from runyard.host.cgroups import AttemptCgroup
+from runyard.host.disk_watch import DiskWatch
 from runyard.host.linux import boottime
 from runyard.host.process import SETUP_ERROR, Child, Identity, descendants, start
 from runyard.host.pump import LogDiskFull, StreamLog
@@ -40,19 +42,14 @@ class Deadline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopRequest:
-    """Someone asked the attempt to end: TERM now, KILL after `grace_s`."""
-
-    grace_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramEnd:
-    """How a program ended. `why` tells who ended it, if we did; `setup_error` that it never became the program."""
+    """How a program ended. `why` tells who ended it, if we did, and `words` more of it; `setup_error` that it never
+    became the program."""
 
     exit_code: int | None = None
     signal: int | None = None
     why: str | None = None
+    words: str = ""
     setup_error: str | None = None
 
 
@@ -85,12 +82,15 @@ class Program:
         cgroup: AttemptCgroup | None,
         wakeup_fd: int,
         stop_request: Callable[[], StopRequest | None],
+        disk_watch: DiskWatch | None = None,
     ) -> None:
         self._command = command
         self._logs = {"stdout": stdout, "stderr": stderr}
         self._cgroup = cgroup
         self._wakeup_fd = wakeup_fd
         self._stop_request = stop_request
+        self._disk_watch = disk_watch
+        self._words = ""
         self._poll = select.poll()
         self._pipes: dict[int, StreamLog] = {}
         self._status = b""
@@ -112,7 +112,7 @@ class Program:
                 started()
             self._follow(child, sorted(deadlines, key=lambda deadline: deadline.at), kill_grace_s)
             self._await_emptiness()
-            return self._end(child)
+            return replace(self._end(child), words=self._words)
         finally:
             self._close(child)
 
@@ -122,6 +122,7 @@ class Program:
         for name, (read_end, write_end) in pipes.items():
             if user_id is not None:
                 os.fchown(write_end, user_id, user_id)  # or the job could not open /dev/stderr
+            os.set_blocking(read_end, False)  # what the poll announces, the job may have read
             self._pipes[read_end] = self._logs[name]
             self._poll.register(read_end, select.POLLIN)
         try:
@@ -141,6 +142,7 @@ class Program:
                 os.close(fd)
         if self._command.status_read >= 0:
             self._status_open = True
+            os.set_blocking(self._command.status_read, False)
             self._poll.register(self._command.status_read, select.POLLIN)
         self._poll.register(child.pidfd, select.POLLIN)
         self._poll.register(self._wakeup_fd, select.POLLIN)
@@ -167,6 +169,9 @@ class Program:
                 self._terminate(CANCELED, request.grace_s, now)
             elif passed is not None:
                 self._terminate(passed.why, kill_grace_s, now)
+            elif self._disk_watch is not None and (words := self._disk_watch.check()):
+                self._words = words
+                self._terminate(DISK, 0, now)
         if self._term_is_due:
             self._send_term(child)
         if self._setup_error is not None or (self._kill_at is not None and now >= self._kill_at):
@@ -178,6 +183,8 @@ class Program:
             times.append(min(self._kill_at, now + TERM_RETRY_S) if self._term_is_due else self._kill_at)
         elif self._why is None and deadlines:
             times.append(deadlines[0].at)
+        if self._disk_watch is not None and self._why is None:
+            times.append(self._disk_watch.next_at)
         return max(0.0, (min(times) - now) * 1000 + 1)
 
     def _handle(self, child: Child, fd: int) -> None:
@@ -206,7 +213,10 @@ class Program:
         del self._pipes[fd]
 
     def _read_status(self) -> None:
-        data = os.read(self._command.status_read, 4096)
+        try:
+            data = os.read(self._command.status_read, 4096)
+        except BlockingIOError:
+            return
         self._status += data
         if not data:
             self._status_open = False

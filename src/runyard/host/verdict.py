@@ -54,7 +54,8 @@ def of_step(
     if end.why in (STEP_TIMEOUT, RUN_TIMEOUT, START_TIMEOUT):
         return timed_out(end.why, limits[end.why], step)
     if end.why == DISK:
-        return failed("disk", "the disk that holds the logs is full", step=step)
+        words = f"step '{step}': {end.words}" if end.words else "the disk that holds the logs is full"
+        return failed("disk", words, step=step)
     if end.setup_error is not None:
         return _not_started(step, end.setup_error, command)
     if end.exit_code == 0:
@@ -64,6 +65,8 @@ def of_step(
         return failed("memory", f"step '{step}' used more memory than {_memory(limits)}", **fields)
     if after.pids_refused > before.pids_refused:
         return failed("pids", f"step '{step}' needed more than {limits.get('pids_max')} processes", **fields)
+    if end.signal == signal.SIGXFSZ:
+        return failed("disk", f"step '{step}' wrote a file larger than its limit of disk", **fields)
     if end.signal is not None:
         return failed("signal", f"step '{step}' was killed by {_signal_name(end.signal)}", **fields)
     return failed("exit", f"step '{step}' exited with {end.exit_code}", **fields)

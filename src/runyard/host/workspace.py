@@ -24,6 +24,17 @@ _REPOSITORY = "/mnt"
 RunProgram = Callable[[Command, str], tuple[ProgramEnd, str]]
 """Runs a command with its output in the named log streams; returns its end and the last it said on stderr."""
 
+LookUp = Callable[[str, int], list[str]]
+"""The addresses of a host and port. Raises OSError with the resolver's words, LookUpEnded."""
+
+
+class LookUpEnded(Exception):
+    """A request to stop, or a limit, came first; `why` is the word for it."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
 
 class WorkspaceFailed(Exception):
     """The workspace could not be made; the message is for the user."""
@@ -39,10 +50,10 @@ def make_folders(place: Place) -> None:
             os.chown(path, owner, owner)
 
 
-def fill(place: Place, run: RunProgram) -> ProgramEnd | None:
+def fill(place: Place, run: RunProgram, look_up: LookUp) -> ProgramEnd | None:
     """Raises WorkspaceFailed; returns an end only if the program was stopped by a request or a time-out."""
     if place.plan.git is not None:
-        end = _clone(place, place.plan.git, run)
+        end = _clone(place, place.plan.git, run, look_up)
         if end is not None:
             return end
         if place.stage is not None:
@@ -62,20 +73,24 @@ def _layer(place: Place, stage: Stage) -> None:
     )
 
 
-def _clone(place: Place, git: PlanGit, run: RunProgram) -> ProgramEnd | None:
+def _clone(place: Place, git: PlanGit, run: RunProgram, look_up: LookUp) -> ProgramEnd | None:
     try:
         git_source.check_ref(git.ref)
         remote = git_source.parse_url(git.url)
         git_source.check_protocol(remote, git)
-        address = None if remote.protocol == "file" else git_source.pin_address(remote, git)
+        address = None if remote.protocol == "file" else git_source.pin_address(remote, git, look_up)
+    except LookUpEnded as error:
+        return ProgramEnd(why=error.why)
     except git_source.SourceRefused as error:
         raise WorkspaceFailed(str(error)) from None
-    url, readable = git.url, tuple[tuple[str, str], ...]()
-    if remote.protocol == "file":
+    readable: tuple[tuple[str, str], ...] = ()
+    if address is None:
         url, readable = _bind_repository(place, git, remote.path)
+    else:
+        url = git_source.fetch_url(remote, address)
     env = {"PATH": PATH, "HOME": "/tmp/home", "LANG": "C.UTF-8", "TZ": "UTC"}
     env |= git_source.environment(remote, git, address)
-    step = PlanStep(name=SETUP, command=tuple(git_source.script(git, url)), env=env)
+    step = PlanStep(name=SETUP, command=tuple(git_source.script(git, url, remote.url)), env=env)
     extras = Extras(folders=readable, has_host_network=remote.protocol != "file")
     end, words = run(sandboxed(place, step, extras=extras), SETUP)
     if end.why is not None:
@@ -85,7 +100,7 @@ def _clone(place: Place, git: PlanGit, run: RunProgram) -> ProgramEnd | None:
     if end.exit_code == NOT_FOUND:
         raise WorkspaceFailed("git is not installed on this host; install it, or leave workspace.git away")
     last = git_source.last_words(words) or end.setup_error or f"git exited with {end.exit_code}"
-    raise WorkspaceFailed(f"workspace.git: {git_source.redact(git.url)}: {last}")
+    raise WorkspaceFailed(f"workspace.git: {remote.url}: {last}")
 
 
 def _bind_repository(place: Place, git: PlanGit, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:

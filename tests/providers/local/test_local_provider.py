@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from runyard.host.attempt_directory import AttemptDirectory
 from runyard.logs.layout import stream_file
 from runyard.model.attempt import AttemptKey
+from runyard.model.errors import Unreachable
 from runyard.model.job import FileSource, JobSpec, Limits, Step, StepCondition, Workspace
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.pool import AvailabilityKind, Demand
@@ -173,6 +176,31 @@ async def test_memory_of_the_requirements_is_the_limit(tmp_path):
         )
         outcome = await provider.run_job(hog, Context(tmp_path))
         assert outcome.reason.code is ReasonCode.MEMORY
+
+
+@pytest.mark.parametrize(("disk_bytes", "limit"), [(None, "8.0Mi"), (16 << 20, "16.0Mi")])
+async def test_disk_of_the_requirements_is_the_limit_and_else_the_pools(tmp_path, disk_bytes, limit):
+    async with open_provider(tmp_path, disk_max="8Mi", disk_reserve=0) as provider:
+        assert "disk watched" in provider.capabilities.description
+        script = "for i in 1 2 3 4 5 6; do head -c 4M /dev/zero > $i; done; sleep 60"
+        hog = request(script, requirements=Requirements(disk_bytes=disk_bytes))
+        outcome = await provider.run_job(hog, Context(tmp_path))
+        assert outcome.reason.code is ReasonCode.DISK
+        assert limit in outcome.reason.message
+
+
+async def test_whatever_keeps_a_resource_from_being_removed_is_unreachable(tmp_path):
+    async with open_provider(tmp_path) as provider:
+        name = request("").key.resource_name
+        directory = AttemptDirectory(tmp_path / "pool/attempts" / name)
+        directory.path.mkdir()
+        lock = directory.take_lock()
+        directory.journal.write_text("{torn\n")
+        with pytest.raises(Unreachable, match=name):
+            await provider.destroy_resource(name)
+        os.close(lock)
+        await provider.destroy_resource(name)
+        assert not directory.path.exists()
 
 
 async def test_limits_of_the_job_are_enforced(tmp_path):

@@ -25,17 +25,18 @@ def test_right_keys_are_read():
     options = parse_options(
         "p",
         {"isolation": "none", "memory": "1.5Gi", "memory_reserve": 1000, "cpu": "500m", "cpu_reserve": 1.5,
-         "git_protocols": ["file"], "git_file_roots": ["/srv"], "labels": {"gpu": "a"}, "kill_grace": 3},
+         "git_protocols": ["file"], "git_file_roots": ["/srv"], "labels": {"gpu": "a"}, "kill_grace": 3,
+         "disk_max": "2Gi", "files_max": 5000},
     )  # fmt: skip
     assert options == LocalOptions(
         isolation=Isolation.NONE, memory_bytes=3 * GIB // 2, memory_reserve_bytes=1000, cpu_millis=500,
         cpu_reserve_millis=1500, git_protocols=("file",), git_file_roots=("/srv",), labels={"gpu": "a"},
-        kill_grace_s=3.0,
+        kill_grace_s=3.0, disk_bytes_max=2 * GIB, files_max=5000,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("wrong", [{"git_protocols": ["ext"]}, {"git_file_roots": ["rel"]}, {"uid_base": 0},
-                                   {"memory": -1},
+                                   {"memory": -1}, {"disk_max": "lots"}, {"files_max": 1},
                                    {"cpu": True}, {"allow_private_addresses": "yes"}, {"kill_grace": -1}])  # fmt: skip
 def test_dangerous_values_are_refused(wrong):
     with pytest.raises(ConfigError):

@@ -18,7 +18,8 @@ _BINARY = {"ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalOptions:
-    """`cpu` (cores) and `memory` set the budget; None: the host's, less the reserve. A slot's user id is
+    """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each. `cpu` (cores)
+    and `memory` set the budget; None: the host's, less the reserve. A slot's user id is
     `uid_base + slot`, clear of real users. `isolation` none runs jobs bare that accept it."""
 
     isolation: Isolation = Isolation.CONTAINER
@@ -31,6 +32,8 @@ class LocalOptions:
     memory_bytes: int | None = None
     memory_reserve_bytes: int = 512 << 20
     disk_reserve_bytes: int = 1 << 30
+    disk_bytes_max: int = 10 << 30
+    files_max: int = 1_000_000
     pids_max: int = 4096
     uid_base: int = 731_000_000
     kill_grace_s: float = 10.0
@@ -148,6 +151,8 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "memory": ("memory_bytes", parse_size, "a size, such as '8Gi'"),
     "memory_reserve": ("memory_reserve_bytes", parse_size, "a size, such as '1Gi'"),
     "disk_reserve": ("disk_reserve_bytes", parse_size, "a size, such as '5Gi'"),
+    "disk_max": ("disk_bytes_max", parse_size, "a size, such as '10Gi'"),
+    "files_max": ("files_max", _whole(1000, 1_000_000_000), "a whole number from 1000"),
     "pids_max": ("pids_max", _whole(16, 4_000_000), "a whole number from 16"),
     "uid_base": ("uid_base", _whole(100_000, 4_000_000_000), "a user id from 100000, clear of real users"),
     "kill_grace": ("kill_grace_s", _seconds, "seconds from 0 to 3600"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from runyard.host import plan as host_plan
 from runyard.host.cgroups import CgroupTree, Limits
+from runyard.host.disk_watch import DiskLimits
 from runyard.host.linux import boot_id, boottime
 from runyard.host.plan import HostTree, Plan, PlanFile, PlanGit, PlanStep
 from runyard.host.sandbox import HOME, OUTPUTS, PATH, WORKSPACE
@@ -66,6 +67,11 @@ def make_plan(
             memory_bytes=requirements.memory_bytes,
             pids_max=options.pids_max,
             cpu_millis=requirements.cpu_millis,
+        ),
+        disk=DiskLimits(
+            bytes_max=options.disk_bytes_max if requirements.disk_bytes is None else requirements.disk_bytes,
+            files_max=options.files_max,
+            reserve_bytes=options.disk_reserve_bytes,
         ),
         start_limit_s=spec.limits.start_s,
         run_limit_s=spec.limits.run_s,

@@ -81,7 +81,7 @@ class LocalProvider:
             is_host_bound=True,
             has_network_open=bare or verdict.has_network_open,
             labels={**host_labels(), **self._options.labels},
-            description="no isolation, as configured" if bare else verdict.description,
+            description=f"no isolation, as configured; {findings.DISK}" if bare else verdict.description,
         )
 
     @property
@@ -176,7 +176,7 @@ class LocalProvider:
         cgroups = _started(self._facts).cgroups
         try:
             await asyncio.to_thread(self._directory(key).destroy, cgroups)
-        except OSError as error:
+        except Exception as error:  # the sweep asks again; a torn file of one attempt must not end it
             raise Unreachable(f"{name} could not be removed: {error}") from None
 
     def bench(self) -> SandboxBench:
