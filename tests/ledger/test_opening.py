@@ -137,7 +137,7 @@ async def test_a_ledger_that_is_not_open_says_so(tmp_path: Path):
 
 @pytest.mark.parametrize(
     "url",
-    ["postgresql://host/db", "sqlite://relative.db", "sqlite:///", "mysql://x", "/var/lib/ledger.db", ""],
+    ["postgresq://host/db", "sqlite://relative.db", "sqlite:///", "mysql://x", "/var/lib/ledger.db", ""],
 )
 def test_a_url_that_names_no_ledger_is_refused_with_the_cure(url: str):
     with pytest.raises(ConfigError) as caught:

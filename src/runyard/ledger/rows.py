@@ -36,6 +36,9 @@ JOB_COLUMNS = """
 """
 
 
+_OPERATION = "op-"
+
+
 class Row(Protocol):
     def __getitem__(self, column: str, /) -> Any: ...
 
@@ -198,7 +201,7 @@ def class_availability_of(row: Row) -> ClassAvailability:
 
 def operation_of(row: Row) -> Operation:
     return Operation(
-        id=f"op-{row['number']}",
+        id=f"{_OPERATION}{row['number']}",
         pool=row["pool"],
         kind=OperationKind(row["kind"]),
         arguments=_document.decode(row["arguments"]),
@@ -206,6 +209,15 @@ def operation_of(row: Row) -> Operation:
         finished_at=row["finished_at"],
         result=None if row["result"] is None else _document.decode(row["result"]),
     )
+
+
+def operation_number(operation_id: str) -> int:
+    """-1, which no row has, where the id is not of our form."""
+    digits = operation_id.removeprefix(_OPERATION)
+    is_ours = (
+        operation_id.startswith(_OPERATION) and digits.isascii() and digits.isdecimal() and len(digits) < 19
+    )
+    return int(digits) if is_ours else -1
 
 
 def token_of(row: Row) -> Token:

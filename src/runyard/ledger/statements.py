@@ -19,9 +19,9 @@ LIST_OPEN_LANES = """
 """
 
 QUEUE = """
-    SELECT q.*, (SELECT min(j.queued_at) FROM lanes l JOIN jobs j ON j.queue = l.queue
-                 AND j.class_key = l.class_key AND j.is_ready = 1
-                 WHERE l.queue = q.name AND l.ready > 0) AS oldest_queued_at
+    SELECT q.*, (SELECT min((SELECT min(j.queued_at) FROM jobs j
+                             WHERE j.queue = l.queue AND j.class_key = l.class_key AND j.is_ready = 1))
+                 FROM lanes l WHERE l.queue = q.name AND l.ready > 0) AS oldest_queued_at
     FROM queues q
 """
 
@@ -48,4 +48,42 @@ PUT_TOKEN = """
     ON CONFLICT (id) DO UPDATE SET
         name = excluded.name, secret_hash = excluded.secret_hash, scope = excluded.scope,
         tenants = excluded.tenants, created_at = excluded.created_at, expires_at = excluded.expires_at
+"""
+
+LIST_EXPIRED_LOGS = """
+    SELECT a.uid, a.number FROM attempts a JOIN jobs j ON j.uid = a.uid
+    WHERE a.ended_at IS NOT NULL AND a.is_logs_deleted = 0 AND a.ended_at < :before AND j.ended_at IS NOT NULL
+    ORDER BY a.ended_at, a.uid, a.number LIMIT :limit
+"""
+
+LIST_EXPIRED_ARTIFACTS = LIST_EXPIRED_LOGS.replace("is_logs_deleted", "is_artifacts_deleted")
+
+LIST_EXPIRED_JOBS = """
+    SELECT uid FROM jobs WHERE ended_at IS NOT NULL AND ended_at < :before ORDER BY ended_at, serial LIMIT :limit
+"""
+
+NEXT_DUE = """
+    SELECT (SELECT min(queue_deadline_at) FROM jobs WHERE state = 'queued' AND attempts = 0
+            AND queue_deadline_at IS NOT NULL) AS deadline,
+        (SELECT min(not_before) FROM jobs WHERE state = 'queued' AND is_ready = 0) AS retry
+"""
+
+COUNT_HIGHER = """
+    SELECT count(*) AS ahead FROM (SELECT 1 FROM jobs WHERE queue = :queue AND class_key = :class_key
+        AND tenant = :tenant AND is_ready = 1 AND priority > :priority LIMIT :most) x
+"""
+
+COUNT_OLDER = """
+    SELECT count(*) AS ahead FROM (SELECT 1 FROM jobs WHERE queue = :queue AND class_key = :class_key
+        AND tenant = :tenant AND is_ready = 1 AND priority = :priority AND (queued_at, uid) < (:queued_at, :uid)
+        LIMIT :most) x
+"""
+
+LIST_SHARES = """
+    SELECT s.tenant, t.weight, s.vtime, s.queued FROM shares s JOIN tenants t ON t.name = s.tenant
+    WHERE s.queue = :queue AND s.ready > 0 ORDER BY s.vtime, s.tenant LIMIT :limit
+"""
+
+LIST_AVAILABILITY = """
+    SELECT a.* FROM pools p JOIN availability a ON a.pool = p.name AND a.class_key = :class_key ORDER BY a.pool
 """

@@ -27,6 +27,12 @@ class Hub:
                 for subscription in self._by_topic.get(topic, ()):
                     subscription.note(topic)
 
+    def fire_all(self) -> None:
+        """What changed is not known, so everybody looks."""
+        with self._lock:
+            topics = list(self._by_topic)
+        self.fire(topics)
+
     def remove(self, subscription: TopicSubscription) -> None:
         with self._lock:
             for topic in subscription.topics:

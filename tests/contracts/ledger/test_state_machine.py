@@ -26,6 +26,7 @@ from runyard.model.requirements import Requirements
 from runyard.model.verdict import Final, Requeue, RetryCost, Verdict
 from tests.contracts.ledger.conftest import BACKENDS
 from tests.contracts.ledger.world import BIG, SMALL, ManualClock, new_job, pool_settings
+from tests.postgres_server import NO_SERVER, find_binaries
 
 T = TypeVar("T")
 
@@ -411,6 +412,10 @@ class InMemoryThreadedMachine(LedgerMachine):
     backend = "sqlite-memory"
 
 
+class PostgresqlMachine(LedgerMachine):
+    backend = "postgresql"
+
+
 def _shorter(machine: type[LedgerMachine], share: float) -> type:
     case = machine.TestCase
     most = max(5, int(settings.default.max_examples * share))  # type: ignore[union-attr]
@@ -420,3 +425,6 @@ def _shorter(machine: type[LedgerMachine], share: float) -> type:
 
 TestRandomHistoriesInline = _shorter(LedgerMachine, 1.0)
 TestRandomHistoriesOnAThread = _shorter(InMemoryThreadedMachine, 0.1)
+TestRandomHistoriesOnPostgresql = pytest.mark.service(
+    pytest.mark.skipif(find_binaries() is None, reason=NO_SERVER)(_shorter(PostgresqlMachine, 0.3))
+)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from runyard.ledger import rows
+from runyard.ledger import demand, rows
 from runyard.ledger.port import Claimed, ClaimRequest
 from runyard.ledger.sqlite import fairness, jobs, pools
 from runyard.ledger.sqlite.events import add_event
@@ -152,7 +152,7 @@ class _Choice:
             " AND (q.running_max IS NULL OR q.starting + q.running < q.running_max)",
             pool=self._pool,
         )
-        served = [row for row in found if pools.serves(settings, row["name"])]
+        served = [row for row in found if demand.serves(settings, row["name"])]
         self._owed = {row["name"]: row["owed"] for row in served}
         queues = [(row["vtime"], row["name"]) for row in served]
         heapq.heapify(queues)

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runyard.ledger import rows
+from runyard.ledger import refusals, rows
 from runyard.ledger.port import Submitted
 from runyard.ledger.sqlite import fairness
 from runyard.ledger.sqlite.events import add_event
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.attempt import Attempt, AttemptKey
-from runyard.model.errors import Conflict, NotFound, TooMany
+from runyard.model.errors import NotFound, TooMany
 from runyard.model.job import Job, JobState, NewJob
 from runyard.model.outcome import Reason, ReasonCode
 from runyard.model.requirements import Requirements, resource_seconds
@@ -28,17 +28,14 @@ _JOB = f"SELECT {rows.JOB_COLUMNS} FROM jobs j JOIN job_specs s ON s.serial = j.
 class _Gate:
     """How much more a queue or tenant takes, counted on while a batch goes in."""
 
-    what: str
+    kind: str
+    name: str
     queued: int
     queued_max: int | None
 
     def check(self) -> None:
         if self.queued_max is not None and self.queued >= self.queued_max:
-            raise TooMany(
-                f"{self.what} holds {self.queued} queued jobs, its queued_max is {self.queued_max}",
-                field="queue" if self.what.startswith("queue") else "tenant",
-                cure="submit again when some of them have started, or raise queued_max",
-            )
+            raise refusals.is_full(self.kind, self.name, queued=self.queued, queued_max=self.queued_max)
 
 
 class _Submission:
@@ -77,10 +74,8 @@ class _Submission:
         if gate is None:
             row = self._tx.row("SELECT queued, queued_max FROM queues WHERE name = :queue", queue=queue)
             if row is None:
-                raise NotFound(
-                    f"there is no queue {queue!r}", field="queue", cure="create it, or name one that there is"
-                )
-            gate = self._gates["queue", queue] = _Gate(f"queue {queue!r}", row["queued"], row["queued_max"])
+                raise refusals.no_queue_for(queue)
+            gate = self._gates["queue", queue] = _Gate("queue", queue, row["queued"], row["queued_max"])
         return gate
 
     def _tenant_gate(self, tenant: str) -> _Gate:
@@ -92,9 +87,7 @@ class _Submission:
                 tenant=tenant,
             )
             row = self._tx.one("SELECT queued, queued_max FROM tenants WHERE name = :tenant", tenant=tenant)
-            gate = self._gates["tenant", tenant] = _Gate(
-                f"tenant {tenant!r}", row["queued"], row["queued_max"]
-            )
+            gate = self._gates["tenant", tenant] = _Gate("tenant", tenant, row["queued"], row["queued_max"])
         return gate
 
     def _ensure_class(self, requirements: Requirements) -> str:
@@ -126,11 +119,7 @@ def submit(tx: Transaction, jobs: Sequence[NewJob]) -> list[Submitted | Exceptio
 def _same_again(known: Job, new: NewJob) -> Submitted | Exception:
     if known.spec_hash == new.spec_hash:
         return Submitted(job=known, is_new=False)
-    return Conflict(
-        f"job {new.id!r} of tenant {new.spec.tenant!r} is there already, with another spec",
-        field="id",
-        cure="choose another id, or send the same spec again",
-    )
+    return refusals.same_id(new)
 
 
 def _insert_job(tx: Transaction, new: NewJob, class_key: str) -> Job:
@@ -252,11 +241,7 @@ def end_queued(tx: Transaction, row: sqlite3.Row, state: JobState, reason: Reaso
 def delete_job(tx: Transaction, uid: str) -> None:
     row = _need_row(tx, uid)
     if not JobState(row["state"]).is_final:
-        raise Conflict(
-            f"job {row['id']!r} is {row['state']}",
-            field="id",
-            cure="cancel it, and delete it once it is final",
-        )
+        raise refusals.not_final(row["id"], row["state"])
     tx.execute("DELETE FROM attempts WHERE uid = :uid", uid=uid)
     for table in ("job_labels", "job_specs", "jobs"):
         tx.execute(f"DELETE FROM {table} WHERE serial = :serial", serial=row["serial"])
@@ -266,5 +251,5 @@ def delete_job(tx: Transaction, uid: str) -> None:
 def _need_row(tx: Transaction, uid: str) -> sqlite3.Row:
     row = tx.row("SELECT * FROM jobs WHERE uid = :uid", uid=uid)
     if row is None:
-        raise NotFound(f"there is no job with uid {uid!r}", field="uid")
+        raise refusals.no_job(uid)
     return row

@@ -1,60 +1,30 @@
-"""The list of jobs, newest first, at a bounded cost for any filter over millions.
-
-The most telling filter picks the index; states are always spelled out, so that (tenant, state) and (queue, state) are
-ranges in order of submission. The ranges are read lazily and merged; what no index answers is checked row by row, at
-most SCAN_MAX of them per page: a page may then be short, and its cursor goes on from where it stopped.
-"""
+"""The list of jobs, newest first, at a bounded cost for any filter over millions: the ranges of paging.py, read lazily
+and merged."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 import heapq
 import sqlite3
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-import msgspec
-
+from runyard.ledger import paging
 from runyard.ledger.port import JobFilter, Page
 from runyard.ledger.sqlite import jobs
 from runyard.ledger.sqlite.transaction import Transaction
-from runyard.model.errors import Invalid
-from runyard.model.job import JobState
-
-SCAN_MAX = 20_000
-LIMIT_MAX = 1000
-
-_COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
-_BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) ORDER BY j.submitted_at DESC, j.uid DESC"
-_BY_STATE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.state = :state AND {_BEFORE}"
-_BY_TENANT = f"SELECT {_COLUMNS} FROM jobs j WHERE j.tenant = :tenant AND j.state = :state AND {_BEFORE}"
-_BY_QUEUE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.queue = :queue AND j.state = :state AND {_BEFORE}"
-_BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND {_BEFORE}"
-_BY_LABEL = (
-    f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
-    " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
-    " ORDER BY l.submitted_at DESC, l.uid DESC"
-)
-
-Position = tuple[float, str]
-"""(submitted_at, uid): the last job that was looked at."""
-
-_START: Position = (9e99, "")
 
 
 def list_jobs(
-    tx: Transaction, filter_: JobFilter, *, limit: int, cursor: str | None, scan_max: int = SCAN_MAX
+    tx: Transaction, filter_: JobFilter, *, limit: int, cursor: str | None, scan_max: int = paging.SCAN_MAX
 ) -> Page:
-    limit = max(1, min(limit, LIMIT_MAX))
-    matches = _matcher(tx, filter_)
+    limit = paging.bounded(limit)
     found: list[int] = []
-    position, scanned = _START, 0
-    for row in _newest_first(tx, filter_, _decode(cursor)):
+    position = paging.decode_cursor(cursor)
+    scanned = 0
+    for row in _newest_first(tx, filter_, position):
         if len(found) == limit or scanned == scan_max:
-            return _page(tx, found, _encode(position))
+            return _page(tx, found, paging.encode_cursor(position))
         position, scanned = (row["submitted_at"], row["uid"]), scanned + 1
-        if matches(row):
+        if paging.matches(filter_, row) and _has_labels(tx, filter_, row["serial"]):
             found.append(row["serial"])
     return _page(tx, found, None)
 
@@ -63,70 +33,16 @@ def _page(tx: Transaction, serials: list[int], next_cursor: str | None) -> Page:
     return Page(tuple(jobs.get_job_by_serial(tx, serial) for serial in serials), next_cursor)
 
 
-def _newest_first(tx: Transaction, filter_: JobFilter, after: Position) -> Iterator[sqlite3.Row]:
+def _newest_first(tx: Transaction, filter_: JobFilter, after: paging.Position) -> Iterator[sqlite3.Row]:
     streams = [
         tx.connection.execute(sql, {**values, "at": after[0], "uid": after[1]})
-        for sql, values in _ranges(filter_)
+        for sql, values in paging.ranges(filter_)
     ]
     return heapq.merge(*streams, key=lambda row: (row["submitted_at"], row["uid"]), reverse=True)
 
 
-def _ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The index ranges that together hold everything the filter wants, none twice."""
-    states = [state.value for state in dict.fromkeys(filter_.states or JobState)]
-    for label, value in filter_.labels.items():
-        yield _BY_LABEL, {"label": label, "value": value}
-        return  # the first label's range holds them all
-    if filter_.pool is not None:
-        yield _BY_POOL, {"pool": filter_.pool}
-    elif filter_.tenants is not None:
-        for tenant in dict.fromkeys(filter_.tenants):
-            for state in states:
-                yield _BY_TENANT, {"tenant": tenant, "state": state}
-    elif filter_.queue is not None:
-        for state in states:
-            yield _BY_QUEUE, {"queue": filter_.queue, "state": state}
-    else:
-        for state in states:
-            yield _BY_STATE, {"state": state}
-
-
-def _matcher(tx: Transaction, filter_: JobFilter) -> Callable[[sqlite3.Row], bool]:
-    """All of the filter, whatever the index has answered already."""
-    text = None if not filter_.text else filter_.text.casefold()
-    labels = set(filter_.labels.items())
-
-    def matches(row: sqlite3.Row) -> bool:
-        return (
-            (filter_.queue is None or row["queue"] == filter_.queue)
-            and (not filter_.states or row["state"] in filter_.states)
-            and (filter_.tenants is None or row["tenant"] in filter_.tenants)
-            and (filter_.pool is None or row["pool"] == filter_.pool)
-            and (text is None or text in row["id"] or text in (row["name"] or "").casefold())
-            and (len(labels) < 2 or labels <= _labels_of(tx, row["serial"]))
-        )
-
-    return matches
-
-
-def _labels_of(tx: Transaction, serial: int) -> set[tuple[str, str]]:
+def _has_labels(tx: Transaction, filter_: JobFilter, serial: int) -> bool:
+    if len(filter_.labels) < 2:
+        return True  # the range has answered it
     found = tx.rows("SELECT label, value FROM job_labels WHERE serial = :serial", serial=serial)
-    return {(row["label"], row["value"]) for row in found}
-
-
-def _encode(position: Position) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
-
-
-def _decode(cursor: str | None) -> Position:
-    if cursor is None:
-        return _START
-    try:
-        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        document = base64.b64decode(padded, altchars=b"-_", validate=True)
-        position: Position = msgspec.json.decode(document, type=tuple[float, str])
-    except (binascii.Error, msgspec.DecodeError, UnicodeError) as error:
-        raise Invalid(
-            f"cursor {cursor[:60]!r} is not one of ours", field="cursor", cure="start without a cursor"
-        ) from error
-    return position
+    return set(filter_.labels.items()) <= {(row["label"], row["value"]) for row in found}

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runyard.ledger import rows
+from runyard.ledger import refusals, rows
 from runyard.ledger.sqlite import pools
 from runyard.ledger.sqlite.transaction import Transaction
-from runyard.model.errors import NotFound
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.pool import Fence
 
 LIST_MAX = 1000
-_PREFIX = "op-"
 
 
 def request_operation(
     tx: Transaction, pool: str, kind: OperationKind, arguments: Mapping[str, Any]
 ) -> Operation:
     if pools.get_pool(tx, pool) is None:
-        raise NotFound(f"there is no pool {pool!r}", field="pool")
+        raise refusals.no_pool(pool)
     number = tx.insert(
         "INSERT INTO operations (pool, kind, arguments, requested_at) VALUES (:pool, :kind, :arguments, :now)",
         pool=pool,
@@ -42,7 +40,9 @@ def list_operations(tx: Transaction, pool: str) -> list[Operation]:
 
 
 def get_operation(tx: Transaction, operation_id: str) -> Operation | None:
-    row = tx.row("SELECT * FROM operations WHERE number = :number", number=_number(operation_id))
+    row = tx.row(
+        "SELECT * FROM operations WHERE number = :number", number=rows.operation_number(operation_id)
+    )
     return None if row is None else rows.operation_of(row)
 
 
@@ -51,20 +51,11 @@ def finish_operation(tx: Transaction, fence: Fence, operation_id: str, result: M
     pools.need_fenced(tx, fence)
     operation = get_operation(tx, operation_id)
     if operation is None or operation.pool != fence.pool:
-        raise NotFound(f"pool {fence.pool!r} has no operation {operation_id!r}")
+        raise refusals.no_operation(fence.pool, operation_id)
     tx.execute(
         "UPDATE operations SET finished_at = :now, result = :result WHERE number = :number AND finished_at IS NULL",
         now=tx.now,
         result=rows.to_json(result),
-        number=_number(operation_id),
+        number=rows.operation_number(operation_id),
     )
     tx.fire(f"pool:{fence.pool}")
-
-
-def _number(operation_id: str) -> int:
-    """-1, which no row has, where the id is not of our form."""
-    digits = operation_id.removeprefix(_PREFIX)
-    is_ours = (
-        operation_id.startswith(_PREFIX) and digits.isascii() and digits.isdecimal() and len(digits) < 19
-    )
-    return int(digits) if is_ours else -1

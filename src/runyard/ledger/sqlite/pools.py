@@ -5,17 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 
-from runyard.ledger import rows, statements
+from runyard.ledger import demand, refusals, rows, statements
 from runyard.ledger.sqlite.transaction import Transaction
-from runyard.model.errors import Conflict, Fenced, NotFound
 from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
 
-DEMAND_CLASSES_MAX = 1000
 POOLS_MAX = 10_000
-
-
-def serves(settings: PoolSettings, queue: str) -> bool:
-    return "*" in settings.queues or queue in settings.queues
 
 
 # -- shape --------------------------------------------------------------------------------------------------------
@@ -42,10 +36,7 @@ def list_pools(tx: Transaction) -> list[Pool]:
 def delete_pool(tx: Transaction, name: str) -> None:
     pool = _need_pool(tx, name)
     if pool.starting + pool.running:
-        raise Conflict(
-            f"pool {name!r} has {pool.starting + pool.running} unfinished attempts",
-            cure="pause it and wait until they have ended, or cancel their jobs",
-        )
+        raise refusals.pool_busy(name, pool.starting + pool.running)
     for table in ("availability", "pool_queues", "operations"):
         tx.execute(f"DELETE FROM {table} WHERE pool = :pool", pool=name)
     tx.execute("DELETE FROM pools WHERE name = :pool", pool=name)
@@ -65,8 +56,7 @@ def need_fenced(tx: Transaction, fence: Fence) -> sqlite3.Row:
     lock: no takeover can come between this look and the commit."""
     row = tx.row("SELECT * FROM pools WHERE name = :pool", pool=fence.pool)
     if row is None or row["epoch"] != fence.epoch:
-        epoch = "gone" if row is None else f"at epoch {row['epoch']}"
-        raise Fenced(f"pool {fence.pool!r} is {epoch}; epoch {fence.epoch} may not write for it any more")
+        raise refusals.fenced(fence, None if row is None else row["epoch"])
     return row
 
 
@@ -89,7 +79,7 @@ def acquire_pool(tx: Transaction, name: str, *, owner: str, lease_s: float) -> F
 def renew_pool(tx: Transaction, fence: Fence, *, lease_s: float) -> None:
     row = need_fenced(tx, fence)
     if row["owner"] is None:
-        raise Fenced(f"pool {fence.pool!r} was released at epoch {fence.epoch}; acquire it again")
+        raise refusals.released(fence)
     tx.execute(
         "UPDATE pools SET lease_until = :until WHERE name = :name", until=tx.now + lease_s, name=fence.pool
     )
@@ -134,31 +124,24 @@ def set_availability(tx: Transaction, fence: Fence, answers: Mapping[str, Availa
 
 # -- what waits for it --------------------------------------------------------------------------------------------
 def list_demand(tx: Transaction, fence: Fence) -> list[ClassDemand]:
-    """From the lanes' counters, those that wait longest first."""
     settings = rows.pool_settings_of(need_fenced(tx, fence)["settings"])
-    queued: dict[str, int] = {}
-    oldest: dict[str, float] = {}
-    for lane in tx.rows(statements.LIST_OPEN_LANES):
-        if serves(settings, lane["queue"]):
-            key = lane["class_key"]
-            queued[key] = queued.get(key, 0) + lane["ready"]
-            oldest[key] = min(oldest.get(key, lane["oldest_queued_at"]), lane["oldest_queued_at"])
-    first = sorted(queued, key=lambda key: (oldest[key], key))[:DEMAND_CLASSES_MAX]
     return [
         ClassDemand(
-            class_key=key,
+            class_key=one.class_key,
             requirements=rows.requirements_of(
-                tx.one("SELECT requirements FROM classes WHERE class_key = :key", key=key)["requirements"]
+                tx.one("SELECT requirements FROM classes WHERE class_key = :key", key=one.class_key)[
+                    "requirements"
+                ]
             ),
-            queued=queued[key],
-            oldest_queued_at=oldest[key],
+            queued=one.queued,
+            oldest_queued_at=one.oldest_queued_at,
         )
-        for key in first
+        for one in demand.add_up(settings, tx.rows(statements.LIST_OPEN_LANES))
     ]
 
 
 def _need_pool(tx: Transaction, name: str) -> Pool:
     pool = get_pool(tx, name)
     if pool is None:
-        raise NotFound(f"there is no pool {name!r}", field="pool")
+        raise refusals.no_pool(name)
     return pool

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from runyard.ledger import rows, statements
+from runyard.ledger import refusals, rows, statements
 from runyard.ledger.sqlite import fairness
 from runyard.ledger.sqlite.transaction import Transaction
-from runyard.model.errors import Conflict, Invalid, NotFound
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 
 DEFAULT_QUEUE = "default"
@@ -13,7 +12,7 @@ LIST_MAX = 10_000
 
 
 def put_queue(tx: Transaction, settings: QueueSettings) -> Queue:
-    _check_weight(f"queue {settings.name!r}", settings.weight)
+    refusals.check_weight(f"queue {settings.name!r}", settings.weight)
     tx.execute(
         statements.PUT_QUEUE,
         name=settings.name,
@@ -45,21 +44,19 @@ def list_queues(tx: Transaction) -> list[Queue]:
 def delete_queue(tx: Transaction, name: str) -> None:
     queue = get_queue(tx, name)
     if queue is None:
-        raise NotFound(f"there is no queue {name!r}", field="queue")
+        raise refusals.no_queue(name)
     if name == DEFAULT_QUEUE:
-        raise Conflict("the queue 'default' is where jobs go that name none", cure="pause it instead")
+        raise refusals.default_queue_stays()
     unfinished = queue.queued + queue.starting + queue.running
     if unfinished:
-        raise Conflict(
-            f"queue {name!r} holds {unfinished} unfinished jobs", cure="cancel them or let them end"
-        )
+        raise refusals.queue_busy(name, unfinished)
     for table in ("shares", "lanes", "fair", "pool_queues"):
         tx.execute(f"DELETE FROM {table} WHERE queue = :queue", queue=name)
     tx.execute("DELETE FROM queues WHERE name = :queue", queue=name)
 
 
 def put_tenant(tx: Transaction, settings: TenantSettings) -> Tenant:
-    _check_weight(f"tenant {settings.name!r}", settings.weight)
+    refusals.check_weight(f"tenant {settings.name!r}", settings.weight)
     tx.execute(
         statements.PUT_TENANT,
         name=settings.name,
@@ -82,11 +79,3 @@ def get_tenant(tx: Transaction, name: str) -> Tenant | None:
 def list_tenants(tx: Transaction) -> list[Tenant]:
     found = tx.rows("SELECT * FROM tenants ORDER BY name LIMIT :limit", limit=LIST_MAX)
     return [rows.tenant_of(row) for row in found]
-
-
-def _check_weight(what: str, weight: float) -> None:
-    """Virtual time divides by it."""
-    if not 0 < weight < float("inf"):
-        raise Invalid(
-            f"{what}: weight {weight} is not above zero", field="weight", cure="give a positive number"
-        )

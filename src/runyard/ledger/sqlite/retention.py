@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from runyard.ledger import statements
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.attempt import AttemptKey
 
@@ -16,15 +17,12 @@ class Kept(StrEnum):
     ARTIFACTS = "is_artifacts_deleted"
 
 
+_EXPIRED = {Kept.LOGS: statements.LIST_EXPIRED_LOGS, Kept.ARTIFACTS: statements.LIST_EXPIRED_ARTIFACTS}
+
+
 def list_expired(tx: Transaction, kept: Kept, *, ended_before: float, limit: int) -> list[AttemptKey]:
     """Of final jobs only: an unfinished job keeps what its earlier attempts left."""
-    found = tx.rows(
-        f"SELECT a.uid, a.number FROM attempts a JOIN jobs j ON j.uid = a.uid"
-        f" WHERE a.ended_at IS NOT NULL AND a.{kept} = 0 AND a.ended_at < :before AND j.ended_at IS NOT NULL"
-        f" ORDER BY a.ended_at, a.uid, a.number LIMIT :limit",
-        before=ended_before,
-        limit=limit,
-    )
+    found = tx.rows(_EXPIRED[kept], before=ended_before, limit=limit)
     return [AttemptKey(row["uid"], row["number"]) for row in found]
 
 
@@ -47,9 +45,5 @@ def is_logs_deleted(tx: Transaction, key: AttemptKey) -> bool:
 
 
 def list_expired_jobs(tx: Transaction, *, ended_before: float, limit: int) -> list[str]:
-    found = tx.rows(
-        "SELECT uid FROM jobs WHERE ended_at IS NOT NULL AND ended_at < :before ORDER BY ended_at, serial LIMIT :limit",
-        before=ended_before,
-        limit=limit,
-    )
+    found = tx.rows(statements.LIST_EXPIRED_JOBS, before=ended_before, limit=limit)
     return [row["uid"] for row in found]

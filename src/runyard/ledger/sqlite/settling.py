@@ -6,13 +6,12 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from runyard.ledger import rows
+from runyard.ledger import refusals, rows
 from runyard.ledger.port import Claimed
 from runyard.ledger.sqlite import fairness, jobs, pools
 from runyard.ledger.sqlite.events import add_event
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.attempt import AttemptKey, AttemptState
-from runyard.model.errors import Fenced
 from runyard.model.job import Job, JobState
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Fence
@@ -183,5 +182,5 @@ def _fenced_attempt(tx: Transaction, fence: Fence, key: AttemptKey) -> sqlite3.R
         "SELECT * FROM attempts WHERE uid = :uid AND number = :number", uid=key.uid, number=key.number
     )
     if attempt is not None and attempt["pool"] != fence.pool:
-        raise Fenced(f"attempt {key.resource_name} is pool {attempt['pool']!r}'s, not {fence.pool!r}'s")
+        raise refusals.not_yours(fence, key, attempt["pool"])
     return attempt

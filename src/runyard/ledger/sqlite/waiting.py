@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runyard.ledger import rows
+from runyard.ledger import demand, rows, statements
 from runyard.ledger.sqlite import fairness, jobs, pools, queues
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.job import Job, JobState
@@ -43,11 +43,7 @@ def promote_due(tx: Transaction, *, limit: int) -> int:
 
 
 def next_due_at(tx: Transaction) -> float | None:
-    row = tx.one(
-        "SELECT (SELECT min(queue_deadline_at) FROM jobs WHERE state = 'queued' AND attempts = 0"
-        " AND queue_deadline_at IS NOT NULL) AS deadline,"
-        " (SELECT min(not_before) FROM jobs WHERE state = 'queued' AND is_ready = 0) AS retry"
-    )
+    row = tx.one(statements.NEXT_DUE)
     return min((at for at in (row["deadline"], row["retry"]) if at is not None), default=None)
 
 
@@ -69,7 +65,7 @@ def wait_facts(tx: Transaction, uid: str) -> WaitFacts | None:
         queue=queue,
         tenant=tenant,
         tenant_running_in_queue=share["running"],
-        pools=tuple(pool for pool in pools.list_pools(tx) if pools.serves(pool.settings, job.queue)),
+        pools=tuple(pool for pool in pools.list_pools(tx) if demand.serves(pool.settings, job.queue)),
         availability=_availability(tx, job),
         ahead_in_tenant=_count_ahead(tx, job),
         shares=_shares(tx, job.queue),
@@ -77,10 +73,7 @@ def wait_facts(tx: Transaction, uid: str) -> WaitFacts | None:
 
 
 def _availability(tx: Transaction, job: Job) -> tuple[ClassAvailability, ...]:
-    found = tx.rows(
-        "SELECT a.* FROM pools p JOIN availability a ON a.pool = p.name AND a.class_key = :class_key ORDER BY a.pool",
-        class_key=job.spec.requirements.class_key(),
-    )
+    found = tx.rows(statements.LIST_AVAILABILITY, class_key=job.spec.requirements.class_key())
     return tuple(rows.class_availability_of(row) for row in found)
 
 
@@ -94,8 +87,7 @@ def _count_ahead(tx: Transaction, job: Job) -> int:
     )
     for row in classes:
         ahead += tx.one(
-            "SELECT count(*) AS ahead FROM (SELECT 1 FROM jobs WHERE queue = :queue AND class_key = :class_key"
-            " AND tenant = :tenant AND is_ready = 1 AND priority > :priority LIMIT :most)",
+            statements.COUNT_HIGHER,
             queue=job.queue,
             class_key=row["class_key"],
             tenant=job.tenant,
@@ -103,9 +95,7 @@ def _count_ahead(tx: Transaction, job: Job) -> int:
             most=AHEAD_MAX,
         )["ahead"]
         ahead += tx.one(
-            "SELECT count(*) AS ahead FROM (SELECT 1 FROM jobs WHERE queue = :queue AND class_key = :class_key"
-            " AND tenant = :tenant AND is_ready = 1 AND priority = :priority"
-            " AND (queued_at, uid) < (:queued_at, :uid) LIMIT :most)",
+            statements.COUNT_OLDER,
             queue=job.queue,
             class_key=row["class_key"],
             tenant=job.tenant,
@@ -118,12 +108,7 @@ def _count_ahead(tx: Transaction, job: Job) -> int:
 
 
 def _shares(tx: Transaction, queue: str) -> tuple[TenantShare, ...]:
-    found = tx.rows(
-        "SELECT s.tenant, t.weight, s.vtime, s.queued FROM shares s JOIN tenants t ON t.name = s.tenant"
-        " WHERE s.queue = :queue AND s.ready > 0 ORDER BY s.vtime, s.tenant LIMIT :limit",
-        queue=queue,
-        limit=SHARES_MAX,
-    )
+    found = tx.rows(statements.LIST_SHARES, queue=queue, limit=SHARES_MAX)
     return tuple(
         TenantShare(
             tenant=row["tenant"], weight=row["weight"], virtual_time=row["vtime"], queued=row["queued"]

@@ -1,8 +1,8 @@
 -- What every writing function rests on: the clock, the order of locks, the feed and the wake-up.
 --
 -- A write is one call of one function: one round trip, and no lock is ever held while a client thinks (or is stopped).
--- Each takes one JSON document and returns one: {"topics": …, what the adapter needs}, or {"refused": …} with nothing
--- written. In the document, `at` replaces the clock (tests) and `sender` names the service.
+-- Each takes one JSON document and returns one: {"topics": …, and what the adapter needs}, or {"refused": …} with
+-- nothing written. In the document, `at` replaces the clock (tests) and `sender` names the service.
 --
 -- The order of locks, the same in every function, so that no two can wait for each other:
 --   pools (SHARE at the epoch; UPDATE by a takeover) < leases < pool_state < queues < tenants < classes < event_head,
@@ -23,17 +23,14 @@ CREATE VIEW pool_row AS
 
 CREATE TYPE fact AS (tenant text, queue text, job_id text, uid text, state text, attempt integer, reason text);
 
--- The database's clock, in seconds since the epoch: not the transaction's start, which may lie before a wait for a lock.
+-- The database's clock, in seconds since the epoch: not the transaction's start, which may lie before a wait for a
+-- lock.
 CREATE FUNCTION runyard_now(at double precision) RETURNS double precision LANGUAGE sql VOLATILE AS $$
     SELECT coalesce(at, extract(epoch FROM clock_timestamp())::double precision)
 $$;
 
 CREATE FUNCTION moment(doc jsonb) RETURNS double precision LANGUAGE sql VOLATILE AS $$
     SELECT runyard_now((doc->>'at')::double precision)
-$$;
-
-CREATE FUNCTION texts(list jsonb) RETURNS text[] LANGUAGE sql IMMUTABLE AS $$
-    SELECT ARRAY(SELECT jsonb_array_elements_text(list))
 $$;
 
 CREATE FUNCTION lock_queues(names text[]) RETURNS void LANGUAGE plpgsql AS $$
@@ -64,14 +61,15 @@ CREATE FUNCTION notify_topics(sender text, topics text[]) RETURNS text[] LANGUAG
 DECLARE
     unique_topics text[] := ARRAY(SELECT DISTINCT unnest(topics));
 BEGIN
-    FOR first IN 1 .. coalesce(array_length(unique_topics, 1), 0) BY 60 LOOP
-        PERFORM pg_notify('runyard', sender || E'\n' || array_to_string(unique_topics[first : first + 59], E'\n'));
+    FOR start_ IN 1 .. coalesce(array_length(unique_topics, 1), 0) BY 60 LOOP
+        PERFORM pg_notify('runyard', sender || E'\n' || array_to_string(unique_topics[start_ : start_ + 59], E'\n'));
     END LOOP;
     RETURN unique_topics;
 END $$;
 
 -- The last thing that a transaction does: gives the facts their sequences and tells everybody. Returns the topics.
-CREATE FUNCTION publish(doc jsonb, now_ double precision, facts fact[], topics text[]) RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION publish(doc jsonb, now_ double precision, facts fact[], topics text[]) RETURNS jsonb
+LANGUAGE plpgsql AS $$
 DECLARE
     count_ integer := coalesce(array_length(facts, 1), 0);
     last_ bigint;

@@ -6,11 +6,12 @@
 -- tenant's lock and then blocks it. It must never say "blocked" too long, or work would sleep: whoever makes room for a
 -- limited tenant holds the locks of all queues in which the tenant has a share (`queues_to_settle`).
 
-CREATE FUNCTION held_back(queue_ text, tenant_ text) RETURNS boolean LANGUAGE sql STABLE AS $$
-    SELECT EXISTS (SELECT FROM tenants t WHERE t.name = tenant_ AND t.running >= t.running_max)
+CREATE FUNCTION held_back(queue_ text, tenant_ text) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM tenants t WHERE t.name = tenant_ AND t.running >= t.running_max)
         OR EXISTS (SELECT FROM shares s JOIN queues q ON q.name = s.queue
-                   WHERE s.queue = queue_ AND s.tenant = tenant_ AND s.running >= q.tenant_running_max)
-$$;
+                   WHERE s.queue = queue_ AND s.tenant = tenant_ AND s.running >= q.tenant_running_max);
+END $$;
 
 -- Counts jobs in or out of the state queued; the share comes into being with its first.
 CREATE FUNCTION add_queued(queue_ text, tenant_ text, count_ bigint) RETURNS void LANGUAGE plpgsql AS $$
@@ -32,7 +33,8 @@ BEGIN
         ON CONFLICT (queue, class_key) DO UPDATE SET ready = l.ready + count_,
             clock = CASE WHEN l.ready = 0 THEN greatest(l.clock, excluded.clock) ELSE l.clock END
         RETURNING l.clock INTO lane_clock;
-    UPDATE shares SET ready = ready + count_, vtime = CASE WHEN ready = 0 THEN greatest(vtime, lane_clock) ELSE vtime END
+    UPDATE shares SET ready = ready + count_,
+            vtime = CASE WHEN ready = 0 THEN greatest(vtime, lane_clock) ELSE vtime END
         WHERE queue = queue_ AND tenant = tenant_ RETURNING vtime INTO share_vtime;
     UPDATE fair SET ready = ready + count_ WHERE queue = queue_ AND class_key = class_ AND tenant = tenant_;
     IF NOT FOUND THEN
@@ -112,11 +114,12 @@ BEGIN
 END $$;
 
 -- The queues whose locks are needed to end attempts of these tenants in these queues.
-CREATE FUNCTION queues_to_settle(queues_ text[], tenants_ text[]) RETURNS text[] LANGUAGE sql STABLE AS $$
-    SELECT ARRAY(SELECT unnest(queues_)
+CREATE FUNCTION queues_to_settle(queues_ text[], tenants_ text[]) RETURNS text[] LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN ARRAY(SELECT unnest(queues_)
         UNION SELECT s.queue FROM shares s JOIN tenants t ON t.name = s.tenant
-        WHERE s.tenant = ANY (tenants_) AND t.running_max IS NOT NULL)
-$$;
+        WHERE s.tenant = ANY (tenants_) AND t.running_max IS NOT NULL);
+END $$;
 
 -- Locks queues and tenants so that running attempts of these can end. A limit that was set, or a share that was made,
 -- between the look and the lock is seen afterwards: then the caller starts anew.

@@ -1,0 +1,96 @@
+"""How a list of jobs is read, the same on every database: which index ranges hold what a filter wants, what is then
+checked row by row, and the cursor that goes on from there.
+
+The most telling filter picks the index; states are always spelled out, so that (tenant, state) and (queue, state) are
+ranges in order of submission. The ranges are merged; what no index answers is checked row by row, at most SCAN_MAX of
+them per page: a page may then be short, and its cursor goes on from where it stopped.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from runyard.ledger.port import JobFilter
+from runyard.ledger.rows import Row
+from runyard.model.errors import Invalid
+from runyard.model.job import JobState
+
+SCAN_MAX = 20_000
+LIMIT_MAX = 1000
+
+_COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
+_BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) ORDER BY j.submitted_at DESC, j.uid DESC"
+_BY_STATE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.state = :state AND {_BEFORE}"
+_BY_TENANT = f"SELECT {_COLUMNS} FROM jobs j WHERE j.tenant = :tenant AND j.state = :state AND {_BEFORE}"
+_BY_QUEUE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.queue = :queue AND j.state = :state AND {_BEFORE}"
+_BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND {_BEFORE}"
+_BY_LABEL = (
+    f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
+    " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
+    " ORDER BY l.submitted_at DESC, l.uid DESC"
+)
+
+Position = tuple[float, str]
+"""(submitted_at, uid): the last job that was looked at."""
+
+_START: Position = (9e99, "")
+
+
+def ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The index ranges that together hold everything the filter wants, none twice. Each wants `:at` and `:uid` too."""
+    states = [state.value for state in dict.fromkeys(filter_.states or JobState)]
+    for label, value in filter_.labels.items():
+        yield _BY_LABEL, {"label": label, "value": value}
+        return  # the first label's range holds them all
+    if filter_.pool is not None:
+        yield _BY_POOL, {"pool": filter_.pool}
+    elif filter_.tenants is not None:
+        for tenant in dict.fromkeys(filter_.tenants):
+            for state in states:
+                yield _BY_TENANT, {"tenant": tenant, "state": state}
+    elif filter_.queue is not None:
+        for state in states:
+            yield _BY_QUEUE, {"queue": filter_.queue, "state": state}
+    else:
+        for state in states:
+            yield _BY_STATE, {"state": state}
+
+
+def matches(filter_: JobFilter, row: Row) -> bool:
+    """All of the filter, whatever the index has answered already; except for a second label and further."""
+    text = None if not filter_.text else filter_.text.casefold()
+    return (
+        (filter_.queue is None or row["queue"] == filter_.queue)
+        and (not filter_.states or row["state"] in filter_.states)
+        and (filter_.tenants is None or row["tenant"] in filter_.tenants)
+        and (filter_.pool is None or row["pool"] == filter_.pool)
+        and (text is None or text in row["id"] or text in (row["name"] or "").casefold())
+    )
+
+
+def bounded(limit: int) -> int:
+    return max(1, min(limit, LIMIT_MAX))
+
+
+def encode_cursor(position: Position) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(position)).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> Position:
+    """Where to go on; the start for None. Raises Invalid for what is not ours."""
+    if cursor is None:
+        return _START
+    try:
+        padded = cursor.encode() + b"=" * (-len(cursor) % 4)
+        document = base64.b64decode(padded, altchars=b"-_", validate=True)
+        position: Position = msgspec.json.decode(document, type=tuple[float, str])
+    except (binascii.Error, msgspec.DecodeError, UnicodeError) as error:
+        raise Invalid(
+            f"cursor {cursor[:60]!r} is not one of ours", field="cursor", cure="start without a cursor"
+        ) from error
+    return position

@@ -1,0 +1,289 @@
+"""The port on PostgreSQL: binds each method to its stored function or its reads.
+
+Submits, phases and settles of one service are combined: what is asked while one call is under way goes in the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from runyard.ledger import rows, statements
+from runyard.ledger.migrations import Migration
+from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
+from runyard.ledger.postgresql import dispatch, events, jobs, listing, pools, queues, retention, waiting
+from runyard.ledger.postgresql.address import Address
+from runyard.ledger.postgresql.batching import Batcher
+from runyard.ledger.postgresql.database import Database
+from runyard.ledger.postgresql.snapshot import Snapshot
+from runyard.ledger.subscriptions import Hub, TopicSubscription
+from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.clock import Clock
+from runyard.model.event import JobEvent
+from runyard.model.job import Job, NewJob
+from runyard.model.operation import Operation, OperationKind
+from runyard.model.outcome import Outcome
+from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
+from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.token import Token
+from runyard.model.verdict import Decide
+from runyard.model.waiting import WaitFacts
+
+BATCH_MAX = 200
+
+T = TypeVar("T")
+
+
+class PostgresqlLedger:
+    """`url` is postgresql://…; any number of services may open the same one. `clock` replaces the database's own clock
+    and is for tests only: services with different clocks would disagree about leases."""
+
+    def __init__(
+        self, url: str, *, clock: Clock | None = None, migrations: tuple[Migration, ...] | None = None
+    ) -> None:
+        self._hub = Hub()
+        self._database = Database(Address.parse(url), hub=self._hub, clock=clock, migrations=migrations)
+        self._submits: Batcher[Sequence[NewJob], list[Submitted | Exception]]
+        self._submits = Batcher(self._send_submits, size_max=BATCH_MAX, size_of=len)
+        self._phases: Batcher[dispatch.Report, Mapping[str, Any]]
+        self._phases = Batcher(self._send_phases, size_max=BATCH_MAX)
+        self._settles: Batcher[dispatch.Report, Mapping[str, Any]]
+        self._settles = Batcher(self._send_settles, size_max=BATCH_MAX)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+    async def open(self) -> None:
+        await self._database.open()
+
+    async def close(self) -> None:
+        for batcher in (self._submits, self._phases, self._settles):
+            await batcher.close()
+        await self._database.close()
+
+    async def now(self) -> float:
+        row = await self._read(
+            lambda snapshot: snapshot.one("SELECT runyard_now(:at) AS now", at=snapshot.at)
+        )
+        return float(row["now"])
+
+    def subscribe(self, *topics: str) -> TopicSubscription:
+        return self._hub.subscribe(*topics)
+
+    async def _read(self, function: Callable[[Snapshot], Awaitable[T]]) -> T:
+        """For what is one statement."""
+        async with self._database.read() as snapshot:
+            return await function(snapshot)
+
+    async def _agreeing(self, function: Callable[[Snapshot], Awaitable[T]]) -> T:
+        """For several statements that must agree."""
+        async with self._database.snapshot() as snapshot:
+            return await function(snapshot)
+
+    async def _send_submits(
+        self, batches: Sequence[Sequence[NewJob]]
+    ) -> list[list[Submitted | Exception] | Exception]:
+        answers = iter(await jobs.submit(self._database, [new for batch in batches for new in batch]))
+        return [[next(answers) for _ in batch] for batch in batches]
+
+    async def _send_phases(self, reports: Sequence[dispatch.Report]) -> list[Mapping[str, Any] | Exception]:
+        return await dispatch.send_reports(self._database, "record_phases", reports)
+
+    async def _send_settles(self, reports: Sequence[dispatch.Report]) -> list[Mapping[str, Any] | Exception]:
+        return await dispatch.send_reports(self._database, "settle", reports)
+
+    # -- jobs -----------------------------------------------------------------------------------------------------
+    async def submit(self, jobs_: Sequence[NewJob]) -> list[Submitted | Exception]:
+        return await self._submits.ask(jobs_)
+
+    async def find_job(self, tenant: str, job_id: str) -> Job | None:
+        return await self._read(lambda snapshot: jobs.find_job(snapshot, tenant, job_id))
+
+    async def get_job(self, uid: str) -> Job | None:
+        return await self._read(lambda snapshot: jobs.get_job(snapshot, uid))
+
+    async def list_jobs(self, filter_: JobFilter, *, limit: int, cursor: str | None = None) -> Page:
+        return await self._agreeing(
+            lambda snapshot: listing.list_jobs(snapshot, filter_, limit=limit, cursor=cursor)
+        )
+
+    async def list_attempts(self, uid: str) -> list[Attempt]:
+        return await self._read(lambda snapshot: jobs.list_attempts(snapshot, uid))
+
+    async def get_attempt(self, key: AttemptKey) -> Attempt | None:
+        return await self._read(lambda snapshot: jobs.get_attempt(snapshot, key))
+
+    async def request_cancel(self, uid: str) -> Job:
+        return await jobs.request_cancel(self._database, uid)
+
+    async def delete_job(self, uid: str) -> None:
+        await jobs.delete_job(self._database, uid)
+
+    async def wait_facts(self, uid: str) -> WaitFacts | None:
+        return await self._agreeing(lambda snapshot: waiting.wait_facts(snapshot, uid))
+
+    # -- queues, tenants ------------------------------------------------------------------------------------------
+    async def put_queue(self, settings: QueueSettings) -> Queue:
+        return await queues.put_queue(self._database, settings)
+
+    async def get_queue(self, name: str) -> Queue | None:
+        return await self._read(lambda snapshot: queues.get_queue(snapshot, name))
+
+    async def list_queues(self) -> list[Queue]:
+        return await self._read(queues.list_queues)
+
+    async def delete_queue(self, name: str) -> None:
+        await queues.delete_queue(self._database, name)
+
+    async def put_tenant(self, settings: TenantSettings) -> Tenant:
+        return await queues.put_tenant(self._database, settings)
+
+    async def get_tenant(self, name: str) -> Tenant | None:
+        return await self._read(lambda snapshot: queues.get_tenant(snapshot, name))
+
+    async def list_tenants(self) -> list[Tenant]:
+        return await self._read(queues.list_tenants)
+
+    # -- tokens ---------------------------------------------------------------------------------------------------
+    async def put_token(self, token: Token) -> None:
+        await queues.put_token(self._database, token)
+
+    async def find_token(self, secret_hash: str) -> Token | None:
+        return await self._read(lambda snapshot: queues.find_token(snapshot, secret_hash))
+
+    async def list_tokens(self) -> list[Token]:
+        return await self._read(queues.list_tokens)
+
+    async def delete_token(self, token_id: str) -> bool:
+        return await queues.delete_token(self._database, token_id)
+
+    # -- events ---------------------------------------------------------------------------------------------------
+    async def list_events(
+        self, *, after: int, limit: int, tenants: tuple[str, ...] | None = None
+    ) -> list[JobEvent]:
+        return await self._read(
+            lambda snapshot: events.list_events(snapshot, after=after, limit=limit, tenants=tenants)
+        )
+
+    async def event_bounds(self) -> tuple[int, int]:
+        return await self._read(events.event_bounds)
+
+    # -- pools ----------------------------------------------------------------------------------------------------
+    async def put_pool(self, settings: PoolSettings) -> Pool:
+        return await pools.put_pool(self._database, settings)
+
+    async def get_pool(self, name: str) -> Pool | None:
+        return await self._read(lambda snapshot: pools.get_pool(snapshot, name))
+
+    async def list_pools(self) -> list[Pool]:
+        return await self._read(pools.list_pools)
+
+    async def delete_pool(self, name: str) -> None:
+        await pools.delete_pool(self._database, name)
+
+    async def set_pool_paused(self, name: str, *, is_paused: bool) -> Pool:
+        return await pools.set_pool_paused(self._database, name, is_paused=is_paused)
+
+    async def acquire_pool(self, name: str, *, owner: str, lease_s: float) -> Fence | None:
+        return await pools.acquire_pool(self._database, name, owner=owner, lease_s=lease_s)
+
+    async def renew_pool(self, fence: Fence, *, lease_s: float) -> None:
+        await pools.renew_pool(self._database, fence, lease_s=lease_s)
+
+    async def release_pool(self, fence: Fence) -> None:
+        await pools.release_pool(self._database, fence)
+
+    async def set_pool_health(self, fence: Fence, *, health: PoolHealth, message: str) -> None:
+        await pools.set_pool_health(self._database, fence, health=health, message=message)
+
+    async def set_availability(self, fence: Fence, answers: Mapping[str, Availability]) -> None:
+        await pools.set_availability(self._database, fence, answers)
+
+    # -- dispatch -------------------------------------------------------------------------------------------------
+    async def list_demand(self, fence: Fence) -> list[ClassDemand]:
+        return await self._agreeing(lambda snapshot: pools.list_demand(snapshot, fence))
+
+    async def claim(self, request: ClaimRequest) -> list[Claimed]:
+        return await dispatch.claim(self._database, request)
+
+    async def list_unfinished(self, fence: Fence) -> list[Claimed]:
+        return await self._agreeing(lambda snapshot: dispatch.list_unfinished(snapshot, fence))
+
+    async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
+        await self._phases.ask(dispatch.Report(fence, key, {"phases": phases}))
+
+    async def settle(
+        self,
+        fence: Fence,
+        key: AttemptKey,
+        outcome: Outcome,
+        *,
+        decide: Decide,
+        phases: Mapping[str, float] | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Job | None:
+        ending = dispatch.Ending(outcome=outcome, decide=decide, phases=phases or {}, outputs=outputs or {})
+        while True:  # ends: each turn means that a cancel or another settle came between, and both come once
+            standing = await self._read(lambda snapshot: dispatch.look(snapshot, fence, key))
+            if standing.job is None or not standing.is_open:
+                return standing.job
+            document = dispatch.settling(standing.job, ending, standing.now)
+            answer = await self._settles.ask(dispatch.Report(fence, key, document))
+            if "job" in answer:
+                return None if answer["job"] is None else rows.job_of(answer["job"])
+
+    async def expire_queued(self, *, limit: int) -> list[str]:
+        return await waiting.expire_queued(self._database, limit=limit)
+
+    async def promote_due(self, *, limit: int) -> int:
+        return await waiting.promote_due(self._database, limit=limit)
+
+    async def next_due_at(self) -> float | None:
+        return await self._read(waiting.next_due_at)
+
+    # -- operations -----------------------------------------------------------------------------------------------
+    async def request_operation(
+        self, pool: str, kind: OperationKind, arguments: Mapping[str, Any]
+    ) -> Operation:
+        return await pools.request_operation(self._database, pool, kind, arguments)
+
+    async def list_operations(self, pool: str) -> list[Operation]:
+        return await self._read(lambda snapshot: pools.list_operations(snapshot, pool))
+
+    async def get_operation(self, operation_id: str) -> Operation | None:
+        return await self._read(lambda snapshot: pools.get_operation(snapshot, operation_id))
+
+    async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None:
+        await pools.finish_operation(self._database, fence, operation_id, result)
+
+    # -- retention ------------------------------------------------------------------------------------------------
+    async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:
+        statement = statements.LIST_EXPIRED_LOGS
+        return await self._read(
+            lambda snapshot: retention.list_expired(
+                snapshot, statement, ended_before=ended_before, limit=limit
+            )
+        )
+
+    async def list_expired_artifacts(self, *, ended_before: float, limit: int) -> list[AttemptKey]:
+        statement = statements.LIST_EXPIRED_ARTIFACTS
+        return await self._read(
+            lambda snapshot: retention.list_expired(
+                snapshot, statement, ended_before=ended_before, limit=limit
+            )
+        )
+
+    async def mark_logs_deleted(self, keys: Iterable[AttemptKey]) -> None:
+        await retention.mark_deleted(self._database, retention.MARK_LOGS, keys)
+
+    async def mark_artifacts_deleted(self, keys: Iterable[AttemptKey]) -> None:
+        await retention.mark_deleted(self._database, retention.MARK_ARTIFACTS, keys)
+
+    async def is_logs_deleted(self, key: AttemptKey) -> bool:
+        return await self._read(lambda snapshot: retention.is_logs_deleted(snapshot, key))
+
+    async def list_expired_jobs(self, *, ended_before: float, limit: int) -> list[str]:
+        return await self._read(
+            lambda snapshot: retention.list_expired_jobs(snapshot, ended_before=ended_before, limit=limit)
+        )
+
+    async def delete_events(self, *, before: float, limit: int) -> int:
+        return await events.delete_events(self._database, before=before, limit=limit)

@@ -1,0 +1,75 @@
+"""The list of jobs, newest first, at a bounded cost for any filter over millions: the ranges of paging.py, each cut to
+a chunk and merged by the server, chunk after chunk until the page is full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from runyard.ledger import paging, rows
+from runyard.ledger.port import JobFilter, Page
+from runyard.ledger.postgresql.snapshot import Snapshot
+from runyard.ledger.postgresql.template import suffixed
+from runyard.ledger.rows import Row
+
+CHUNK_GROWTH = 4
+CHUNK_MAX = 2000
+
+
+async def list_jobs(
+    snapshot: Snapshot, filter_: JobFilter, *, limit: int, cursor: str | None, scan_max: int = paging.SCAN_MAX
+) -> Page:
+    limit = paging.bounded(limit)
+    position = paging.decode_cursor(cursor)
+    found: list[int] = []
+    scanned, chunk = 0, limit + 1
+    while True:
+        batch = await _next_chunk(snapshot, filter_, position, chunk)
+        matching = await _matching(snapshot, filter_, batch)
+        for row in batch:
+            if len(found) == limit or scanned == scan_max:
+                return await _page(snapshot, found, paging.encode_cursor(position))
+            position, scanned = (row["submitted_at"], row["uid"]), scanned + 1
+            if row["serial"] in matching:
+                found.append(row["serial"])
+        if len(batch) < chunk:
+            return await _page(snapshot, found, None)
+        chunk = min(chunk * CHUNK_GROWTH, CHUNK_MAX)
+
+
+async def _page(snapshot: Snapshot, serials: list[int], next_cursor: str | None) -> Page:
+    found = await snapshot.rows("SELECT * FROM job_row WHERE serial = ANY (:serials)", serials=serials)
+    by_serial = {row["serial"]: rows.job_of(row) for row in found}
+    return Page(tuple(by_serial[serial] for serial in serials), next_cursor)
+
+
+async def _next_chunk(
+    snapshot: Snapshot, filter_: JobFilter, after: paging.Position, size: int
+) -> Sequence[Row]:
+    parts: list[str] = []
+    values: dict[str, Any] = {"at": after[0], "uid": after[1], "size": size}
+    for place, (sql, own) in enumerate(paging.ranges(filter_)):
+        text, renamed = suffixed(sql, own, str(place))
+        parts.append(f"({text} LIMIT :size)")
+        values |= renamed
+    if not parts:
+        return []
+    merged = " UNION ALL ".join(parts)
+    return await snapshot.rows(
+        f"SELECT * FROM ({merged}) x ORDER BY submitted_at DESC, uid DESC LIMIT :size", **values
+    )
+
+
+async def _matching(snapshot: Snapshot, filter_: JobFilter, batch: Sequence[Row]) -> set[int]:
+    """The serials of those that the whole filter wants."""
+    serials = [row["serial"] for row in batch if paging.matches(filter_, row)]
+    if len(filter_.labels) < 2 or not serials:
+        return set(serials)
+    wanted = set(filter_.labels.items())
+    found = await snapshot.rows(
+        "SELECT serial, label, value FROM job_labels WHERE serial = ANY (:serials)", serials=serials
+    )
+    labels: dict[int, set[tuple[str, str]]] = {}
+    for row in found:
+        labels.setdefault(row["serial"], set()).add((row["label"], row["value"]))
+    return {serial for serial in serials if wanted <= labels.get(serial, set())}
