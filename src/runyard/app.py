@@ -25,6 +25,7 @@ from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
+from runyard.dispatch.renewal import Renewal, ThreadRenewal
 from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
 from runyard.dispatch.sweep import Sweep
@@ -85,7 +86,10 @@ class Service:
             logs = FileLogStore(self._folders.logs)
             stack.callback(logs.close)
             artifacts = FileArtifactStore(self._folders.artifacts)
-            pools = await self._start_pools(ledger, stack)
+            renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
+            renewal.start()
+            stack.push_async_callback(renewal.close)
+            pools = await self._start_pools(ledger, renewal, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -118,7 +122,9 @@ class Service:
             await ledger.put_tenant(TenantSettings(name=name, is_configured=True, **tenant.model_dump()))
         await ensure_admin_token(ledger, self._folders.admin_token)
 
-    async def _start_pools(self, ledger: Ledger, stack: contextlib.AsyncExitStack) -> list[PoolDispatcher]:
+    async def _start_pools(
+        self, ledger: Ledger, renewal: Renewal, stack: contextlib.AsyncExitStack
+    ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
         dispatchers = []
@@ -151,6 +157,8 @@ class Service:
                     context_of=self._context_of(ledger),
                     operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
                     sweep=sweep,
+                    renewal=renewal,
+                    lease_s=self._settings.ledger.lease,
                 )
             )
         return dispatchers

@@ -59,9 +59,11 @@ class ServerSection(Section):
 
 
 class LedgerSection(Section):
-    """`url` None is the SQLite file in the data folder."""
+    """`url` None is the SQLite file in the data folder. `lease`: how long a pool stays its owner's after the last sign
+    of it; another service takes it then. All services on one ledger have the same."""
 
     url: str | None = None
+    lease: Annotated[Duration, Field(ge=2, le=300)] = 15.0
 
 
 class LogsSection(Section):

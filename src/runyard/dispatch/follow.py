@@ -138,11 +138,13 @@ class AttemptFollower:
                 return None
 
     async def _retrying(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Until it gets through, or the pool is another's to act for."""
         delay_s = PROVIDER_RETRY_FIRST_S
-        while True:
+        while self._lease.holds():
             try:
                 async with asyncio.timeout(CALL_DEADLINE_S):
-                    return await call()
+                    await call()
+                return
             except (ProviderError, TimeoutError) as error:
                 self._log.warning("provider_unreachable", error=str(error) or "no answer", retry_s=delay_s)
             await asyncio.sleep(delay_s)

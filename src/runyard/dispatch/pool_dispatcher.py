@@ -16,6 +16,7 @@ from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
+from runyard.dispatch.renewal import LoopRenewal, Renewal
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
@@ -60,6 +61,7 @@ class PoolDispatcher:
         context_of: ContextOf,
         operations: PoolOperations,
         sweep: Sweep,
+        renewal: Renewal | None = None,
         lease_s: float = LEASE_S,
         timer_s: float = TIMER_S,
     ) -> None:
@@ -71,6 +73,7 @@ class PoolDispatcher:
         self._context_of = context_of
         self._operations = operations
         self._sweep = sweep
+        self._renewal = renewal or LoopRenewal(ledger)
         self._lease_s = lease_s
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
@@ -126,14 +129,30 @@ class PoolDispatcher:
             await self._idle.wait()
 
     async def _own(self, lease: PoolLease) -> None:
-        """Turn after turn until the pool is lost. Raises Fenced then."""
-        self._stated = {}
-        subscription = self._ledger.subscribe("ready", self._topic)
+        """Acts for the pool until it is lost, wherever it stands then: a call that hangs keeps nothing going. Raises
+        Fenced."""
+        acting = asyncio.create_task(self._act(lease))
+        losing = asyncio.create_task(lease.lost.wait())
         keeping = [
             asyncio.create_task(lease.keep()),
             asyncio.create_task(self._sweep_again_and_again(lease)),
             asyncio.create_task(self._fulfil_what_is_asked(lease)),
         ]
+        try:
+            await asyncio.wait({acting, losing}, return_when=asyncio.FIRST_COMPLETED)
+            if acting.done():
+                acting.result()
+            raise Fenced(f"the lease of pool '{self._settings.name}' ended")
+        finally:
+            tasks = (acting, losing, *keeping)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _act(self, lease: PoolLease) -> None:
+        """Turn after turn. Raises Fenced."""
+        self._stated = {}
+        subscription = self._ledger.subscribe("ready", self._topic)
         listening: asyncio.Task[frozenset[str]] | None = None
         topics = frozenset({self._topic})
         try:
@@ -142,23 +161,20 @@ class PoolDispatcher:
                 await self._turn(lease, topics)
                 if listening is None or listening.done():
                     listening = asyncio.create_task(subscription.wait(self._timer_s))
-                topics = await self._next_topics(listening, lease)
+                topics = await self._next_topics(listening)
         finally:
-            for task in keeping if listening is None else (*keeping, listening):
-                task.cancel()
+            if listening is not None:
+                listening.cancel()
             subscription.close()
 
-    async def _next_topics(self, listening: asyncio.Task[frozenset[str]], lease: PoolLease) -> frozenset[str]:
-        """Waits for a topic, the timer, an attempt's end or the loss of the pool."""
-        waking = [asyncio.create_task(self._wake.wait()), asyncio.create_task(lease.lost.wait())]
+    async def _next_topics(self, listening: asyncio.Task[frozenset[str]]) -> frozenset[str]:
+        """Waits for a topic, the timer or an attempt's end."""
+        waking = asyncio.create_task(self._wake.wait())
         try:
-            await asyncio.wait({listening, *waking}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({listening, waking}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in waking:
-                task.cancel()
+            waking.cancel()
         self._wake.clear()
-        if lease.lost.is_set():
-            raise Fenced(f"pool '{self._settings.name}' is owned by another service now")
         # No topic and no timer: an attempt ended. Its slot is free, and that is all there is to know.
         return listening.result() if listening.done() else frozenset({"ready"})
 
@@ -216,6 +232,7 @@ class PoolDispatcher:
             ledger=self._ledger,
             owner=self._owner,
             clock=self._clock,
+            renewal=self._renewal,
             lease_s=self._lease_s,
         )
 

@@ -81,6 +81,17 @@ class Subscription(Protocol):
     def close(self) -> None: ...
 
 
+class Renewer(Protocol):
+    """Renews leases for a thread with a loop of its own: it shares no connection with the ledger's other calls and no
+    loop. Used by one loop only."""
+
+    async def renew_pool(self, fence: Fence, *, lease_s: float) -> None:
+        """As the ledger's. A call may be cancelled: it may have got through, and the next one starts afresh."""
+        ...
+
+    async def close(self) -> None: ...
+
+
 class Ledger(Protocol):
     # -- life -----------------------------------------------------------------------------------------------------
     async def open(self) -> None:
@@ -193,6 +204,10 @@ class Ledger(Protocol):
         ...
 
     async def renew_pool(self, fence: Fence, *, lease_s: float) -> None: ...
+
+    def renewer(self) -> Renewer:
+        """The same for another thread, while the ledger is open."""
+        ...
 
     async def release_pool(self, fence: Fence) -> None:
         """Ends the lease at once, so that another may take it. Silent where it is no longer ours."""

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from runyard.model.errors import Fenced
+from runyard.model.errors import Fenced, LedgerUnavailable
 from runyard.model.outcome import Usage, lost, succeeded
 from runyard.model.pool import Fence, PoolHealth
 from tests.contracts.ledger.world import SMALL, finish, new_job
@@ -102,6 +102,7 @@ async def test_a_renewal_goes_through_while_every_other_write_is_held_up(
     start: Start, session: asyncpg.Connection
 ):
     ledger = await start()
+    renewer = ledger.renewer()
     fences = [await own(ledger, f"pool-{number}") for number in range(6)]
     await ledger.submit([new_job(1)])
     async with session.transaction():
@@ -110,7 +111,8 @@ async def test_a_renewal_goes_through_while_every_other_write_is_held_up(
         assert await is_held_up(claims[0])
         async with asyncio.timeout(5):
             for fence in fences:
-                await ledger.renew_pool(fence, lease_s=30)
+                await renewer.renew_pool(fence, lease_s=30)
+    await renewer.close()
     assert sum(map(len, await asyncio.gather(*claims))) == 1
 
 
@@ -156,3 +158,35 @@ async def test_a_cancel_that_comes_between_decision_and_settle_is_decided_upon(
     assert job.state == "lost"
     assert seen == ["starting", "canceling"]
     assert [event.state for event in await two.list_events(after=0, limit=9)][-2:] == ["canceling", "lost"]
+
+
+async def test_a_renewals_connection_that_was_cut_is_made_anew(start: Start, session: asyncpg.Connection):
+    ledger = await start()
+    fence = await own(ledger, "local")
+    renewer = ledger.renewer()
+    await renewer.renew_pool(fence, lease_s=30)
+    await session.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT renew_pool%'"
+        " AND pid <> pg_backend_pid()"
+    )
+    with pytest.raises(LedgerUnavailable):
+        await renewer.renew_pool(fence, lease_s=30)
+    await renewer.renew_pool(fence, lease_s=30)
+    await renewer.close()
+
+
+async def test_a_renewal_that_was_given_up_spoils_none_after_it(start: Start, session: asyncpg.Connection):
+    ledger = await start()
+    fence = await own(ledger, "local")
+    renewer = ledger.renewer()
+    async with session.transaction():
+        await session.execute("SELECT * FROM leases FOR UPDATE")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await renewer.renew_pool(fence, lease_s=30)
+    await renewer.renew_pool(fence, lease_s=30)
+    taken = await ledger.acquire_pool("local", owner="me", lease_s=30)
+    assert taken is not None
+    with pytest.raises(Fenced):
+        await renewer.renew_pool(fence, lease_s=30)
+    await renewer.close()

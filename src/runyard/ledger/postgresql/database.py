@@ -48,14 +48,13 @@ _SETTINGS = {
 
 
 class Role(Enum):
-    """What a connection is kept for. A renewal of a lease waits for no claim, not even for its connection."""
+    """What a connection is kept for."""
 
     WRITE = "write"
     READ = "read"
-    RENEW = "renew"
 
 
-_CONNECTIONS_MAX = {Role.WRITE: 4, Role.READ: 4, Role.RENEW: 1}
+_CONNECTIONS_MAX = {Role.WRITE: 4, Role.READ: 4}
 
 
 class Database:
@@ -85,11 +84,11 @@ class Database:
         if self._pools:
             return
         try:
-            async with self._translating():
+            async with self.translating():
                 self._settings = _SETTINGS | {"search_path": await self._prepare()}
                 for role, size in _CONNECTIONS_MAX.items():
                     self._pools[role] = await self._create_pool(size)
-                self._listener = Listener(self._connect, hub=self._hub, sender=self._sender, where=self.where)
+                self._listener = Listener(self.connect, hub=self._hub, sender=self._sender, where=self.where)
                 await self._listener.start()
         except BaseException:
             await self.close()
@@ -111,13 +110,14 @@ class Database:
     async def _prepare(self) -> str:
         """Migrates, without a time limit: another service may be at it."""
         migrations = self._migrations if self._migrations is not None else list_migrations("postgresql")
-        connection = await self._connect(_SETTINGS | {"statement_timeout": "0", "lock_timeout": "0"})
+        connection = await self.connect(_SETTINGS | {"statement_timeout": "0", "lock_timeout": "0"})
         try:
             return await migrating.prepare(connection, migrations, where=self.where)
         finally:
             connection.terminate()
 
-    async def _connect(self, settings: Mapping[str, str] | None = None) -> asyncpg.Connection:
+    async def connect(self, settings: Mapping[str, str] | None = None) -> asyncpg.Connection:
+        """A connection beside the pools, on the loop that calls. It is the caller's."""
         connection: asyncpg.Connection = await asyncpg.connect(
             self._url, timeout=CONNECT_S, server_settings=dict(settings or self._settings)
         )
@@ -146,8 +146,8 @@ class Database:
         return await asyncio.shield(task)
 
     async def _call(self, function: str, document: Mapping[str, Any], role: Role) -> dict[str, Any]:
-        text = msgspec.json.encode({**document, "at": self._at(), "sender": self._sender}).decode()
-        async with self._translating():
+        text = msgspec.json.encode({**document, "at": self.at(), "sender": self._sender}).decode()
+        async with self.translating():
             answer: dict[str, Any] = msgspec.json.decode(await self._call_repeated(function, text, role))
         self._hub.fire(answer.get("topics", ()))
         return answer
@@ -167,27 +167,28 @@ class Database:
 
     async def execute(self, sql: str, **values: Any) -> int:
         """A write that is one statement and tells nobody. Returns the number of rows that changed."""
-        async with self._translating():
-            return await Snapshot(self._pool(Role.WRITE), self._at()).execute(sql, **values)
+        async with self.translating():
+            return await Snapshot(self._pool(Role.WRITE), self.at()).execute(sql, **values)
 
     # -- reads ----------------------------------------------------------------------------------------------------
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[Snapshot]:
         """For one statement: it is a snapshot by itself."""
-        async with self._translating():
-            yield Snapshot(self._pool(Role.READ), self._at())
+        async with self.translating():
+            yield Snapshot(self._pool(Role.READ), self.at())
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
         """For several statements that must agree."""
         async with (
-            self._translating(),
+            self.translating(),
             self._pool(Role.READ).acquire() as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            yield Snapshot(connection, self._at())
+            yield Snapshot(connection, self.at())
 
-    def _at(self) -> float | None:
+    def at(self) -> float | None:
+        """The moment that replaces the database's own; None: there is none."""
         return None if self._clock is None else self._clock.now()
 
     def _pool(self, role: Role) -> Any:
@@ -197,7 +198,8 @@ class Database:
         return pool
 
     @contextlib.asynccontextmanager
-    async def _translating(self) -> AsyncIterator[None]:
+    async def translating(self) -> AsyncIterator[None]:
+        """Turns what the driver raises into LedgerUnavailable, where it is that."""
         try:
             yield
         except Exception as error:

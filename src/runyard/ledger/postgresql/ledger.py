@@ -15,6 +15,7 @@ from runyard.ledger.postgresql import dispatch, events, jobs, listing, pools, qu
 from runyard.ledger.postgresql.address import Address
 from runyard.ledger.postgresql.batching import Batcher
 from runyard.ledger.postgresql.database import Database
+from runyard.ledger.postgresql.renewing import PostgresqlRenewer
 from runyard.ledger.postgresql.snapshot import Snapshot
 from runyard.ledger.subscriptions import Hub, TopicSubscription
 from runyard.model.attempt import Attempt, AttemptKey
@@ -187,6 +188,9 @@ class PostgresqlLedger:
 
     async def renew_pool(self, fence: Fence, *, lease_s: float) -> None:
         await pools.renew_pool(self._database, fence, lease_s=lease_s)
+
+    def renewer(self) -> PostgresqlRenewer:
+        return PostgresqlRenewer(self._database)
 
     async def release_pool(self, fence: Fence) -> None:
         await pools.release_pool(self._database, fence)

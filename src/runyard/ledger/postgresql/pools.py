@@ -89,7 +89,7 @@ async def acquire_pool(database: Database, name: str, *, owner: str, lease_s: fl
 
 
 async def renew_pool(database: Database, fence: Fence, *, lease_s: float) -> None:
-    answer = await call_fenced(database, "renew_pool", fence, {"lease_s": lease_s}, role=Role.RENEW)
+    answer = await call_fenced(database, "renew_pool", fence, {"lease_s": lease_s})
     if "refused" in answer:
         raise refusals.released(fence)
 

@@ -26,6 +26,7 @@ from runyard.ledger.sqlite import (
 from runyard.ledger.sqlite.connection import FileLock, connect_writer, create_file, unavailable
 from runyard.ledger.sqlite.migrating import migrate
 from runyard.ledger.sqlite.reader import Reader
+from runyard.ledger.sqlite.renewing import SqliteRenewer
 from runyard.ledger.sqlite.retention import Kept
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.ledger.sqlite.writer import Writer
@@ -237,6 +238,9 @@ class SqliteLedger:
 
     async def renew_pool(self, fence: Fence, *, lease_s: float) -> None:
         await self._write(lambda tx: pools.renew_pool(tx, fence, lease_s=lease_s))
+
+    def renewer(self) -> SqliteRenewer:
+        return SqliteRenewer(self._write)
 
     async def release_pool(self, fence: Fence) -> None:
         await self._write(lambda tx: pools.release_pool(tx, fence))
