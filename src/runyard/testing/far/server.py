@@ -1,0 +1,147 @@
+"""The place itself: one process that makes, runs and forgets attempts, asked over a socket. It outlives every service.
+
+    python -m runyard.testing.far.server SOCKET
+
+One JSON line for each call, one for each answer. A create collides by name: what is there is never started again. It
+remembers how often each name was started, and each call with who made it and when (CLOCK_BOOTTIME).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+LINE_BYTES_MAX = 1 << 20
+
+
+@dataclass(slots=True)
+class _Place:
+    created_at: float
+    process: asyncio.subprocess.Process | None = None
+    is_stopped: bool = False
+    result: dict[str, Any] | None = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def end(self, result: dict[str, Any]) -> None:
+        if self.result is None:
+            self.result = result
+            self.ended.set()
+
+    def kill(self, how: signal.Signals) -> None:
+        if self.process is not None and self.result is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, how)
+
+
+class Places:
+    def __init__(self) -> None:
+        self._places: dict[str, _Place] = {}
+        self._starts: Counter[str] = Counter()
+        self._calls: list[tuple[str, str, int, float]] = []
+        self._watching: set[asyncio.Task[None]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One caller, for as long as it asks."""
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            while line := await reader.readline():
+                answer = await self._answer(json.loads(line))
+                writer.write(json.dumps(answer).encode() + b"\n")
+                await writer.drain()
+        writer.close()
+
+    async def _answer(self, call: dict[str, Any]) -> dict[str, Any]:
+        verb, name = call["verb"], call.get("name", "")
+        if verb in ("create", "stop", "destroy"):
+            self._calls.append((verb, name, call["caller"], time.clock_gettime(time.CLOCK_BOOTTIME)))
+        match verb:
+            case "create":
+                return await self._create(name, call["command"])
+            case "look":
+                return {"is_there": name in self._places}
+            case "wait":
+                return await self._wait(name)
+            case "stop":
+                return self._stop(name, call["grace_s"])
+            case "destroy":
+                return self._destroy(name)
+            case "list":
+                return {"places": [self._row(name) for name in self._places]}
+            case "history":
+                return {"starts": self._starts, "calls": self._calls}
+            case _:
+                return {"error": f"no verb {verb!r}"}
+
+    async def _create(self, name: str, command: list[str]) -> dict[str, Any]:
+        place = self._places.get(name)
+        if place is None:
+            place = self._places[name] = _Place(created_at=time.time())
+            self._starts[name] += 1
+            place.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+            watching = asyncio.create_task(self._watch(place, place.process))
+            self._watching.add(watching)
+            watching.add_done_callback(self._watching.discard)
+        return {"created_at": place.created_at}
+
+    async def _watch(self, place: _Place, process: asyncio.subprocess.Process) -> None:
+        status = await process.wait()
+        place.end({"canceled": True} if place.is_stopped else {"exit": status})
+
+    async def _wait(self, name: str) -> dict[str, Any]:
+        place = self._places.get(name)
+        if place is None:
+            return {"missing": True}
+        await place.ended.wait()
+        assert place.result is not None
+        return {**place.result, "created_at": place.created_at}
+
+    def _stop(self, name: str, grace_s: float) -> dict[str, Any]:
+        place = self._places.setdefault(name, _Place(created_at=time.time()))
+        place.is_stopped = True
+        if place.process is None:
+            place.end({"canceled": True, "was_started": bool(self._starts[name])})
+        place.kill(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(grace_s, place.kill, signal.SIGKILL)
+        return {}
+
+    def _destroy(self, name: str) -> dict[str, Any]:
+        place = self._places.pop(name, None)
+        if place is not None:
+            place.kill(signal.SIGKILL)
+            place.end({"missing": True})
+        return {}
+
+    def _row(self, name: str) -> dict[str, Any]:
+        place = self._places[name]
+        return {"name": name, "created_at": place.created_at, "is_running": place.result is None}
+
+    def end_all(self) -> None:
+        for place in self._places.values():
+            place.kill(signal.SIGKILL)
+
+
+async def _main(path: str) -> None:
+    places = Places()
+    server = await asyncio.start_unix_server(places.serve, path, limit=LINE_BYTES_MAX)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await stop.wait()
+    places.end_all()
+    server.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(sys.argv[1]))
