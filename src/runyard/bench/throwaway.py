@@ -9,8 +9,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runyard.sdk import AsyncClient
@@ -21,10 +21,11 @@ LOOK_S = 0.01
 
 @dataclass(slots=True)
 class ThrowawayService:
-    """`pid` changes with each start."""
+    """`pid` changes with each start; `environment` is added to this process's own."""
 
     data: Path
     config: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: asyncio.subprocess.Process | None = None
 
     @property
@@ -50,6 +51,7 @@ class ThrowawayService:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **self.environment},
             )
         await asyncio.to_thread(self._wait_for_address)
 
