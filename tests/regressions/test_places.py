@@ -9,7 +9,7 @@ import pytest
 from runyard.dispatch.operations import OPERATION_DEADLINE_S
 from runyard.dispatch.sweep import Sweep
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import NoCapacity, ProviderDenied, Throttled, Unreachable
+from runyard.model.errors import InvalidRequest, NoCapacity, ProviderDenied, Throttled, Unreachable
 from runyard.model.job import JobState, Retry
 from runyard.model.operation import OperationKind
 from runyard.model.outcome import ReasonCode
@@ -254,3 +254,67 @@ async def test_31_a_prune_that_hangs_does_not_stop_the_pool(yard: Yard) -> None:
     await asyncio.sleep(OPERATION_DEADLINE_S)
     operation = await yard.ledger.get_operation(asked.id)
     assert operation.result["ok"] is False
+
+
+async def test_the_places_of_a_pool_that_was_given_up_are_cleared_and_its_slots_free_again(
+    yard: Yard,
+) -> None:
+    yard.play()  # for ever
+    yard.start_owner()
+    uids = [await yard.submit() for _ in range(4)]  # all slots
+    for uid in uids:
+        await yard.starts(uid)
+    await yard.ledger.request_operation("local", OperationKind.FORGET_POOL, {})
+    async with asyncio.timeout(60):
+        while {key.number for key in yard.world.running} != {2}:
+            await asyncio.sleep(1)
+            await yard.ledger.promote_due(limit=10)
+    assert len(yard.world.running) == 4
+    assert set(yard.world.starts.values()) == {1}
+
+
+def refuses_to_make(provider: ScriptedProvider, error: Exception) -> None:
+    provider.misbehave = lambda verb, name: refusal(error) if verb is Verb.RUN else None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ProviderDenied("the key expired"), ReasonCode.PROVIDER),
+        (InvalidRequest("no such shape"), ReasonCode.PROVIDER),
+    ],
+)
+async def test_an_adopted_attempt_that_is_refused_and_nowhere_is_given_up_in_the_end(
+    yard: Yard, error: Exception, code: ReasonCode
+) -> None:
+    provider = ScriptedProvider(yard.world, is_far=True)
+    provider.faults[Verb.RUN].append(lost_request(Unreachable("no route")))
+    refuses_to_make(provider, error)
+    yard.start_owner(provider=provider)
+    uid = await yard.submit()
+    async with asyncio.timeout(24 * 3600):
+        while (job := await yard.job(uid)).state is not JobState.REFUSED:
+            await asyncio.sleep(10)
+            await yard.ledger.promote_due(limit=10)
+    assert job.reason.code is code
+    assert yard.world.starts == {}
+
+
+@pytest.mark.parametrize("is_listed", [True, False], ids=["listed", "listing incomplete"])
+async def test_an_adopted_attempt_that_is_refused_is_kept_while_it_is_not_known_to_be_nowhere(
+    yard: Yard, is_listed: bool
+) -> None:
+    yard.play(lasts_s=3000.0)
+    first = yard.start_owner("service-1")
+    uid = await yard.submit()
+    await yard.starts(uid)
+    first.freeze()
+    provider = ScriptedProvider(yard.world, is_far=True)
+    refuses_to_make(provider, ProviderDenied("the key expired"))
+    if not is_listed:
+        provider.faults[Verb.LIST] += [Fault(forgets=1.0, admits=True)] * 1000
+    yard.start_owner("service-2", provider=provider)
+    await asyncio.sleep(2500)
+    provider.misbehave = lambda verb, name: None
+    job = await yard.reaches(uid, JobState.SUCCEEDED)
+    assert (job.attempts, job.unseen_tries) == (1, 0)

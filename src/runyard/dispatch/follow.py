@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 
+from runyard.dispatch.absence import Absence
 from runyard.dispatch.context import LEDGER_RETRY_S, AttemptContext
 from runyard.dispatch.ownership import PoolLease
 from runyard.ledger.port import Claimed, Ledger
@@ -58,6 +59,12 @@ class AttemptFollower:
         self._context = context
         self._may_exist = is_adopted
         self._stop_asked = False
+        self._was_seen = claimed.attempt.started_at is not None
+        self._absence = Absence(
+            provider, claimed.attempt.key.resource_name, apart_s=claimed.job.spec.limits.start_s
+        )
+        self._following: asyncio.Task[Outcome] | None = None
+        self._settled_elsewhere = asyncio.Event()
         self._log = log.bind(
             job=claimed.job.id, attempt=claimed.attempt.key.resource_name, pool=claimed.attempt.pool
         )
@@ -72,11 +79,15 @@ class AttemptFollower:
         return self._context.phases
 
     async def run(self) -> Job | None:
-        """The job after its attempt was settled. Raises Fenced when the pool is no longer ours."""
+        """The job after its attempt was settled; None where it was settled by an operator's word, and what was made for
+        it is cleared. Raises Fenced when the pool is no longer ours."""
         if self.job.cancel_requested_at is not None:
             await self.cancel()
-        outcome = await self._outcome()
+        outcome = await self._followed()
         await self._context.close()
+        if outcome is None:
+            await self.clear()  # before its slot is another's
+            return None
         job = await self._settle(outcome)
         self._log.info(
             "attempt_settled",
@@ -85,6 +96,17 @@ class AttemptFollower:
             state=job.state.value if job else None,
         )
         return job
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has no outcome to settle yet."""
+        return self._following is None or not self._following.done()
+
+    def settled_elsewhere(self) -> None:
+        """The ledger has its outcome, and not from here: there is nothing left to follow."""
+        self._settled_elsewhere.set()
+        if self._following is not None:
+            self._following.cancel()
 
     async def cancel(self) -> None:
         """Asks the place to end the attempt, once; its outcome then comes as from any other end."""
@@ -104,6 +126,19 @@ class AttemptFollower:
         except Exception:  # a bug in a provider, or a tree that a job made to break us: it must end here
             self._log.exception("resource_not_destroyed")
 
+    async def _followed(self) -> Outcome | None:
+        """None where somebody else's word was accepted meanwhile."""
+        if self._settled_elsewhere.is_set():
+            return None
+        self._following = asyncio.create_task(self._outcome())
+        try:
+            return await self._following
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self._settled_elsewhere.is_set() and task is not None and not task.cancelling():
+                return None
+            raise
+
     async def _outcome(self) -> Outcome:
         """Calls run_job until it answers: it is idempotent by name, and silence proves nothing (I4)."""
         request = request_of(self.job, self.attempt.key, slot=self.attempt.slot, epoch=self.attempt.epoch)
@@ -116,22 +151,26 @@ class AttemptFollower:
             except IsolationUnavailable as error:
                 return refused(ReasonCode.ISOLATION, error.message)
             except ProviderError as error:
-                if not self._may_exist and (refusal := self._refusal(error)) is not None:
+                refusal = self._refusal(error)
+                if refusal is None:
+                    self._absence.doubt()
+                elif not self._may_exist or await self._absence.is_proven():
+                    self._log.info("attempt_not_started", error=error.message)
                     return refusal
                 self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
             except Exception:  # a bug in a provider must not orphan the attempt: it may well be running
+                self._absence.doubt()
                 self._log.exception("provider_failed", retry_s=delay_s)
             self._may_exist = True
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
 
     def _refusal(self, error: ProviderError) -> Outcome | None:
-        """What a refusal of the very first call means; None where it is none. A later call, or an adopting one, may be
-        refused (throttled, capacity gone) while the attempt runs: that proves nothing (I4)."""
+        """What a refusal means where nothing was started; None where it is none. A later call than the first, or an
+        adopting one, may be refused (throttled, capacity gone) while the attempt runs: that proves nothing (I4)."""
         match error:
             case NoCapacity() | QuotaExceeded() | Throttled() | ProviderDenied():
-                self._log.info("attempt_not_started", error=error.message)
-                return lost(error.message, was_seen=False)
+                return lost(error.message, was_seen=self._was_seen)
             case InvalidRequest():
                 return refused(ReasonCode.PROVIDER, error.message)
             case _:

@@ -7,11 +7,11 @@ timer stands behind all of them. Everything it decides comes from policy/; every
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import structlog
 
+from runyard.dispatch.aftermath import Aftermath
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
 from runyard.dispatch.operations import PoolOperations
@@ -40,7 +40,6 @@ TIMER_S = 1.0
 STATE_AVAILABILITY_EVERY_S = 1.0
 SWEEP_EVERY_S = 60.0
 SWEEP_TIMEOUT_S = 45.0
-FINISH_S = 2.0
 
 log = structlog.get_logger()
 
@@ -78,8 +77,7 @@ class PoolDispatcher:
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
         self._tasks: dict[AttemptKey, asyncio.Task[None]] = {}
-        self._beside: set[asyncio.Task[None]] = set()
-        self._tombstones: set[asyncio.Task[None]] = set()
+        self._aftermath = Aftermath(lease_s=lease_s)
         self._ended_since_look: set[AttemptKey] = set()
         self._lease: PoolLease | None = None
         self._wake = asyncio.Event()
@@ -116,7 +114,7 @@ class PoolDispatcher:
                     await self._let_go()
                     await lease.release()
         finally:
-            await self._finish()
+            await self._aftermath.finish()
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
@@ -217,15 +215,6 @@ class PoolDispatcher:
         self._tasks.clear()
         self._followers.clear()
 
-    async def _finish(self) -> None:
-        """What goes on beside gets a moment. The next owner repeats what is cut off, its sweep clears tombstones."""
-        if self._beside:
-            await asyncio.wait(self._beside, timeout=FINISH_S)
-        beside = (*self._beside, *self._tombstones)
-        for task in beside:
-            task.cancel()
-        await asyncio.gather(*beside, return_exceptions=True)
-
     def _new_lease(self) -> PoolLease:
         return PoolLease(
             self._settings.name,
@@ -257,7 +246,10 @@ class PoolDispatcher:
         wake-up was lost: this is the timer's work too). What ended while the rows were on their way is not followed
         again: its place may be gone already, and run_job would start it anew."""
         self._ended_since_look.clear()
-        for claimed in await self._ledger.list_unfinished(lease.fence):
+        followed = list(self._followers.values())
+        unfinished = await self._ledger.list_unfinished(lease.fence)
+        await self._drop_what_is_settled(followed, {claimed.attempt.key for claimed in unfinished})
+        for claimed in unfinished:
             if claimed.attempt.key in self._ended_since_look:
                 continue
             follower = self._followers.get(claimed.attempt.key)
@@ -265,7 +257,23 @@ class PoolDispatcher:
                 self._log.info("attempt_adopted", attempt=claimed.attempt.key.resource_name)
                 self._follow(claimed, lease, is_adopted=True)
             elif claimed.job.cancel_requested_at is not None:
-                self._spawn_beside(follower.cancel())
+                self._aftermath.spawn(follower.cancel())
+
+    async def _drop_what_is_settled(
+        self, followed: list[AttemptFollower], unfinished: set[AttemptKey]
+    ) -> None:
+        """What was followed before the look and is not in it, without an outcome of its own: an operator gave it up."""
+        for follower in followed:
+            if (
+                follower.key in unfinished
+                or follower.key in self._ended_since_look
+                or not follower.is_waiting
+            ):
+                continue
+            attempt = await self._ledger.get_attempt(follower.key)
+            if (attempt is None or attempt.outcome is not None) and follower.is_waiting:
+                self._log.warning("attempt_settled_elsewhere", attempt=follower.key.resource_name)
+                follower.settled_elsewhere()
 
     async def _dispatch(self, lease: PoolLease) -> None:
         if self._is_draining or not lease.holds() or not self._has_news():
@@ -381,25 +389,10 @@ class PoolDispatcher:
             self._wake.set()
             if not self._followers:
                 self._idle.set()
-        if self._provider.capabilities.is_host_bound:
-            self._spawn_beside(follower.clear())
+        if self._provider.capabilities.is_host_bound:  # nobody but this process can be its owner
+            self._aftermath.spawn(follower.clear())
         else:
-            self._spawn(self._clear_late(follower), self._tombstones)
-
-    async def _clear_late(self, follower: AttemptFollower) -> None:
-        """A far place keeps what is settled, stopped, for a lease and a deadline longer: a create of an old owner that
-        was paused, or is still on its way, collides with it instead of starting the attempt again. Nobody but this
-        process can be an owner of a host-bound pool."""
-        await asyncio.sleep(self._lease_s + CALL_DEADLINE_S)
-        await follower.clear()
-
-    def _spawn_beside(self, work: Coroutine[Any, Any, None]) -> None:
-        self._spawn(work, self._beside)
-
-    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
-        task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+            self._aftermath.spawn_late(follower.clear)
 
 
 def claimable(
