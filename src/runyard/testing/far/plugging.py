@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +27,16 @@ class FarPlace:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._socket = folder / "place.sock"
+        self.socket = folder / "place.sock"
         self._process: subprocess.Popen[bytes] | None = None
         self.fuse = Fuse(folder / "fuse")
 
     def __enter__(self) -> FarPlace:
         self._plug_in()
-        command = [sys.executable, "-m", "runyard.testing.far.server", str(self._socket)]
+        command = [sys.executable, "-m", "runyard.testing.far.server", str(self.socket)]
         self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._socket.exists():
+        while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("the far place did not start")
             time.sleep(0.01)
@@ -53,7 +55,7 @@ class FarPlace:
 
     def section(self, *, slots: int, is_fused: bool = True) -> str:
         """The pool's keys in the config."""
-        keys = f'provider = "{NAME}"\nslots = {slots}\nsocket = "{self._socket}"\n'
+        keys = f'provider = "{NAME}"\nslots = {slots}\nsocket = "{self.socket}"\n'
         return keys + (f'fuse = "{self._folder / "fuse"}"\n' if is_fused else "")
 
     def starts(self) -> dict[str, int]:
@@ -64,11 +66,37 @@ class FarPlace:
         """(verb, name, pid of the service, when by CLOCK_BOOTTIME) of each create, stop and destroy."""
         return [(verb, name, pid, at) for verb, name, pid, at in self._ask("history")["calls"]]
 
+    def kill(self, name: str) -> None:
+        """The place dies without a word."""
+        self._ask("kill", name=name)
+
+    def refuse_next(self) -> None:
+        self._ask("fault", fault="refuse")
+
+    def lose_next_reply(self) -> None:
+        self._ask("fault", fault="lose_reply")
+
+    @contextlib.contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """Within, no new call gets through."""
+        hidden = self.socket.with_suffix(".hidden")
+        self.socket.rename(hidden)
+        try:
+            yield
+        finally:
+            hidden.rename(self.socket)
+
     def running(self) -> list[str]:
         return [place["name"] for place in self._ask("list")["places"] if place["is_running"]]
 
     def names(self) -> list[str]:
         return [place["name"] for place in self._ask("list")["places"]]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            self._ask("list")
+            return True
+        return False
 
     def _plug_in(self) -> None:
         info = self._folder / "plug" / "runyard_far_place-1.dist-info"
@@ -76,9 +104,9 @@ class FarPlace:
         (info / "METADATA").write_text(_METADATA)
         (info / "entry_points.txt").write_text(_ENTRY_POINT)
 
-    def _ask(self, verb: str) -> dict[str, Any]:
+    def _ask(self, verb: str, **arguments: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(str(self._socket))
-            sock.sendall(json.dumps({"verb": verb, "caller": os.getpid()}).encode() + b"\n")
+            sock.connect(str(self.socket))
+            sock.sendall(json.dumps({"verb": verb, "caller": os.getpid(), **arguments}).encode() + b"\n")
             answer: dict[str, Any] = json.loads(sock.makefile().readline())
             return answer

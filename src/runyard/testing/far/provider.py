@@ -11,10 +11,10 @@ from typing import Any
 
 from runyard.ledger.postgresql.ledger import PostgresqlLedger
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import ConfigError, Unreachable
+from runyard.model.errors import ConfigError, NoCapacity, Unreachable
 from runyard.model.finding import Finding
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, Usage, lost, succeeded
-from runyard.model.pool import Availability, Budget, Demand, Supply, now
+from runyard.model.pool import Availability, Budget, Demand, Supply, never, now
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.port import (
     AttemptRequest,
@@ -30,6 +30,7 @@ from runyard.testing.plays import CANCELED, NEVER_STARTED
 
 CREATE_DEADLINE_S = 1.0
 SLOTS = 4
+ARCH = "amd64"
 
 
 def create_provider(config: ProviderConfig) -> FarProvider:
@@ -55,7 +56,11 @@ class FarProvider:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(isolation=Isolation.CONTAINER, description="a process elsewhere, for tests")
+        return Capabilities(
+            isolation=Isolation.CONTAINER,
+            labels={"arch": ARCH},
+            description="a process elsewhere, for tests",
+        )
 
     @property
     def shape(self) -> PoolShape:
@@ -68,21 +73,30 @@ class FarProvider:
         return None
 
     async def can_dequeue(self, requirements: Requirements) -> Availability:
+        await self._ask("list")
+        if requirements.arch not in (None, ARCH):
+            return never(f"this place has arch {ARCH}, the job asks for {requirements.arch}")
         return now(self._slots)
 
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         name = attempt.key.resource_name
-        if not (await self._ask("look", name=name))["is_there"]:
+        found = await self._ask("look", name=name)
+        if not found["is_there"]:
             if not context.may_create(CREATE_DEADLINE_S):
                 raise Unreachable("the lease of the pool ends before a create would")
             self._pass(Point.BEFORE_CREATE)
             async with asyncio.timeout(CREATE_DEADLINE_S):
-                made = await self._ask("create", name=name, command=_command(attempt))
+                found = await self._ask("create", name=name, **_order(attempt))
+            if "refused" in found:
+                raise NoCapacity(found["refused"])
             self._pass(Point.CREATED)
-            await context.record_phase("running", made["created_at"])
+        if found["started_at"] is not None:
+            await context.record_phase("running", found["started_at"])
         self._pass(Point.FOLLOWING)
         ended = await self._ask("wait", name=name)
         self._pass(Point.ENDED)
+        if ended.get("outputs"):
+            await context.record_outputs(ended["outputs"])
         return _outcome(ended)
 
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
@@ -125,9 +139,13 @@ class FarProvider:
         return answer
 
 
-def _command(attempt: AttemptRequest) -> list[str]:
-    """Its first step's: enough for a place of tests."""
-    return list(attempt.spec.steps[0].command)
+def _order(attempt: AttemptRequest) -> dict[str, Any]:
+    """Its first step: enough for a place of tests."""
+    step = attempt.spec.steps[0]
+    ends_s = {ReasonCode.RUN_TIMEOUT: attempt.spec.limits.run_s}
+    if step.timeout_s is not None:
+        ends_s[ReasonCode.STEP_TIMEOUT] = step.timeout_s
+    return {"command": list(step.command), "ends_s": ends_s}
 
 
 def _outcome(ended: dict[str, Any]) -> Outcome:
@@ -135,6 +153,10 @@ def _outcome(ended: dict[str, Any]) -> Outcome:
         return lost("its place was destroyed", was_seen=True)
     if ended.get("canceled"):
         return CANCELED if ended.get("was_started", True) else NEVER_STARTED
+    if "timed_out" in ended:
+        code = ReasonCode(ended["timed_out"])
+        reason = Reason(code=code, message="ended by its limit")
+        return Outcome(kind=OutcomeKind.TIMED_OUT, reason=reason)
     status = int(ended["exit"])
     if status == 0:
         return succeeded(Usage(wall_s=0.1))

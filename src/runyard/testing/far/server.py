@@ -12,11 +12,13 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 LINE_BYTES_MAX = 1 << 20
@@ -25,6 +27,8 @@ LINE_BYTES_MAX = 1 << 20
 @dataclass(slots=True)
 class _Place:
     created_at: float
+    outputs: Path | None = None
+    started_at: float | None = None
     process: asyncio.subprocess.Process | None = None
     is_stopped: bool = False
     result: dict[str, Any] | None = None
@@ -42,7 +46,11 @@ class _Place:
 
 
 class Places:
-    def __init__(self) -> None:
+    """`faults` are misdeeds of the next creates, in a test's hand: `refuse`, or `lose_reply`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._faults: deque[str] = deque()
         self._places: dict[str, _Place] = {}
         self._starts: Counter[str] = Counter()
         self._calls: list[tuple[str, str, int, float]] = []
@@ -53,6 +61,8 @@ class Places:
         with contextlib.suppress(ConnectionError, asyncio.CancelledError):
             while line := await reader.readline():
                 answer = await self._answer(json.loads(line))
+                if answer.pop("is_lost", False):
+                    break
                 writer.write(json.dumps(answer).encode() + b"\n")
                 await writer.drain()
         writer.close()
@@ -63,9 +73,10 @@ class Places:
             self._calls.append((verb, name, call["caller"], time.clock_gettime(time.CLOCK_BOOTTIME)))
         match verb:
             case "create":
-                return await self._create(name, call["command"])
+                return await self._create_unless_refused(name, call)
             case "look":
-                return {"is_there": name in self._places}
+                place = self._places.get(name)
+                return {"is_there": place is not None, "started_at": place and place.started_at}
             case "wait":
                 return await self._wait(name)
             case "stop":
@@ -74,31 +85,48 @@ class Places:
                 return self._destroy(name)
             case "list":
                 return {"places": [self._row(name) for name in self._places]}
+            case "kill":
+                return self._kill(name)
+            case "fault":
+                self._faults.append(call["fault"])
+                return {}
             case "history":
                 return {"starts": self._starts, "calls": self._calls}
             case _:
                 return {"error": f"no verb {verb!r}"}
 
-    async def _create(self, name: str, command: list[str]) -> dict[str, Any]:
+    async def _create_unless_refused(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
+        fault = self._faults.popleft() if self._faults else ""
+        if fault == "refuse":
+            return {"refused": "no place to be had"}
+        return {**await self._create(name, call), "is_lost": fault == "lose_reply"}
+
+    async def _create(self, name: str, call: dict[str, Any]) -> dict[str, Any]:
+        """`ends_s`: after how many seconds it is ended, by the word for why."""
         place = self._places.get(name)
         if place is None:
-            place = self._places[name] = _Place(created_at=time.time())
-            self._starts[name] += 1
-            place.process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.DEVNULL,
-                start_new_session=True,
-            )
-            watching = asyncio.create_task(self._watch(place, place.process))
-            self._watching.add(watching)
-            watching.add_done_callback(self._watching.discard)
-        return {"created_at": place.created_at}
+            place = self._places[name] = _Place(created_at=time.time(), outputs=self._folder / name)
+            await self._start(name, place, call["command"])
+            for why, after_s in call["ends_s"].items():
+                asyncio.get_running_loop().call_later(after_s, _time_out, place, why)
+        return {"started_at": place.started_at}
 
-    async def _watch(self, place: _Place, process: asyncio.subprocess.Process) -> None:
-        status = await process.wait()
-        place.end({"canceled": True} if place.is_stopped else {"exit": status})
+    async def _start(self, name: str, place: _Place, command: list[str]) -> None:
+        assert place.outputs is not None
+        place.outputs.mkdir()
+        place.started_at = time.time()
+        self._starts[name] += 1
+        place.process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+            env={**os.environ, "RUNYARD_OUTPUTS": str(place.outputs)},
+        )
+        watching = asyncio.create_task(_watch(place, place.process))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
 
     async def _wait(self, name: str) -> dict[str, Any]:
         place = self._places.get(name)
@@ -106,13 +134,14 @@ class Places:
             return {"missing": True}
         await place.ended.wait()
         assert place.result is not None
-        return {**place.result, "created_at": place.created_at}
+        outputs = place.outputs.iterdir() if place.outputs is not None and place.outputs.exists() else ()
+        return {**place.result, "outputs": {file.name: file.read_text() for file in outputs}}
 
     def _stop(self, name: str, grace_s: float) -> dict[str, Any]:
         place = self._places.setdefault(name, _Place(created_at=time.time()))
         place.is_stopped = True
         if place.process is None:
-            place.end({"canceled": True, "was_started": bool(self._starts[name])})
+            place.end({"canceled": True, "was_started": False})
         place.kill(signal.SIGTERM)
         asyncio.get_running_loop().call_later(grace_s, place.kill, signal.SIGKILL)
         return {}
@@ -122,6 +151,15 @@ class Places:
         if place is not None:
             place.kill(signal.SIGKILL)
             place.end({"missing": True})
+            if place.outputs is not None:
+                shutil.rmtree(place.outputs, ignore_errors=True)
+        return {}
+
+    def _kill(self, name: str) -> dict[str, Any]:
+        """As a machine dies: its attempt never ends."""
+        place = self._places[name]
+        place.kill(signal.SIGKILL)
+        place.end({"missing": True})
         return {}
 
     def _row(self, name: str) -> dict[str, Any]:
@@ -133,8 +171,20 @@ class Places:
             place.kill(signal.SIGKILL)
 
 
+async def _watch(place: _Place, process: asyncio.subprocess.Process) -> None:
+    status = await process.wait()
+    place.end({"canceled": True} if place.is_stopped else {"exit": status})
+
+
+def _time_out(place: _Place, why: str) -> None:
+    place.kill(signal.SIGKILL)
+    place.end({"timed_out": why})
+
+
 async def _main(path: str) -> None:
-    places = Places()
+    folder = Path(path).with_suffix(".outputs")
+    folder.mkdir()
+    places = Places(folder)
     server = await asyncio.start_unix_server(places.serve, path, limit=LINE_BYTES_MAX)
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
