@@ -69,6 +69,21 @@ def test_an_owner_stopped_anywhere_is_replaced_and_changes_nothing_after(
     pair.check()
 
 
+@pytest.mark.long
+@pytest.mark.timeout(400)
+def test_what_a_killed_owner_settled_and_did_not_clear_is_cleared_by_the_other(pair: TwoOwners):
+    pair.place.fuse.arm(Point.AFTER_SETTLE, KILL)
+    with pair.client(pair.services[1]) as client:
+        jobs = pair.submit(client, 10)
+        pair.wait_for(lambda: pair.place.fuse.burnt_by() is not None)
+        pair.finish(client, jobs)
+        assert pair.place.names()
+        pair.wait_for(
+            lambda: not pair.place.names(), patience_s=360
+        )  # tombstones, then two looks of the sweep
+    pair.check()
+
+
 def wake(pair: TwoOwners, stopped: RunningService) -> None:
     """Returns once it knows that it is no owner any more."""
     assert stopped.process is not None
@@ -108,9 +123,9 @@ def test_an_owner_cut_off_from_the_database_stops_acting_and_comes_back_as_no_ow
         pair.finish(client, jobs)
         assert [call for call in pair.place.calls()[known:] if call[2] == cut_off.process.pid] == []
 
+        pair.wait_for(lambda: pair.times_logged(cut_off, "pool_lost") > 0)  # without a word from the database
         kept = pair.snapshot()
         link.heal()
-        pair.wait_for(lambda: pair.times_logged(cut_off, "pool_lost") > 0)
         with pair.client(cut_off) as back:
             assert back.get(jobs[-1][1], tenant=jobs[-1][0]).state == "succeeded"
             assert pair.snapshot() == kept

@@ -81,8 +81,8 @@ class TwoOwners:
             job = client.wait(job_id, tenant=tenant, timeout_s=PATIENCE_S)
             assert job.state == "succeeded", (job_id, job.state, job.reason)
 
-    def wait_for(self, is_so: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+    def wait_for(self, is_so: Callable[[], object], *, patience_s: float = PATIENCE_S) -> None:
+        deadline = time.monotonic() + patience_s
         while not is_so():
             assert time.monotonic() < deadline, "\n".join(
                 service.log.read_text()[-3000:] for service in self.services
