@@ -24,9 +24,9 @@ from runyard.model.pool import Budget, Fence
 from runyard.model.queue import QueueSettings, TenantSettings
 from runyard.model.requirements import Requirements
 from runyard.model.verdict import Final, Requeue, RetryCost, Verdict
+from runyard.testing.postgres_server import NO_SERVER, find_binaries
 from tests.contracts.ledger.conftest import BACKENDS
 from tests.contracts.ledger.world import BIG, SMALL, ManualClock, new_job, pool_settings
-from tests.postgres_server import NO_SERVER, find_binaries
 
 T = TypeVar("T")
 

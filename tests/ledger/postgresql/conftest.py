@@ -10,7 +10,8 @@ import asyncpg
 import pytest
 
 from runyard.ledger.postgresql.ledger import PostgresqlLedger
-from tests.postgres_server import PostgresServer, shared_server
+from runyard.testing.postgres_server import PostgresServer
+from tests.postgres_server import shared_server
 
 Start = Callable[[], Awaitable[PostgresqlLedger]]
 

@@ -14,9 +14,9 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.postgresql import migrating
 from runyard.ledger.postgresql.ledger import PostgresqlLedger
 from runyard.model.errors import ConfigError, LedgerUnavailable
+from runyard.testing.postgres_server import PASSWORD, PostgresServer
 from tests.contracts.ledger.world import ManualClock, new_job
 from tests.ledger.postgresql.workers import own, request
-from tests.postgres_server import PASSWORD, PostgresServer
 
 
 async def refusal(url: str, **options: object) -> LedgerUnavailable:
