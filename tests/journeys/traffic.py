@@ -15,11 +15,7 @@ from runyard.sdk.following import LogChunk, LogEnd
 
 SMALL = {"cpu": "100m", "memory": "64Mi"}
 TENANTS = ("ada", "bob", "eve")
-KEPT_S = 15.0
-# Longer than a restart takes, for nobody waits in vain for a job that ended meanwhile.
 CONFIG = """
-[retention]
-jobs = "15s"
 [queues.bulk]
 running_max = 3
 [queues.narrow]
