@@ -1,6 +1,10 @@
-"""What Prometheus scrapes: the ledger's own counts, read at the scrape, so that no metric disagrees with a list."""
+"""What Prometheus scrapes: the ledger's own counts, read at the scrape, so that no metric disagrees with a list; and
+how this process is itself.
+"""
 
 from __future__ import annotations
+
+import asyncio
 
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector, generate_latest
 
@@ -12,9 +16,24 @@ async def render_metrics(ledger: Ledger) -> bytes:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
+    await _process(registry)
     await _queues(registry, ledger)
     await _pools(registry, ledger)
     return generate_latest(registry)
+
+
+async def _process(registry: CollectorRegistry) -> None:
+    """What ProcessCollector cannot see: tasks that only grow are a leak, a slow turn is something that blocks."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await asyncio.sleep(0)
+    turn_s = loop.time() - began
+    tasks = Gauge("runyard_process_tasks", "asyncio tasks of this service", registry=registry)
+    tasks.set(len(asyncio.all_tasks()))
+    turn = Gauge(
+        "runyard_process_loop_turn_seconds", "How long one turn of the event loop took", registry=registry
+    )
+    turn.set(turn_s)
 
 
 async def _queues(registry: CollectorRegistry, ledger: Ledger) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from runyard.dispatch.retention import Keep, Retention
+from pathlib import Path
+
+from runyard.dispatch.retention import Keep, Retention, Store
+from runyard.logs.files import FileLogStore
+from runyard.logs.layout import attempt_directory
 from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobState
 from runyard.model.outcome import succeeded
@@ -19,6 +23,9 @@ class Shelf:
 
     async def delete(self, key: AttemptKey) -> None:
         self.kept.pop(key, None)
+
+    async def delete_job(self, uid: str) -> None:
+        self.kept = {key: size for key, size in self.kept.items() if key.uid != uid}
 
     async def size_bytes(self) -> int:
         return sum(self.kept.values())
@@ -37,7 +44,7 @@ async def finished(yard: Yard, count: int) -> list[AttemptKey]:
     return keys
 
 
-def retention(yard: Yard, logs: Shelf, artifacts: Shelf, **keep: float) -> Retention:
+def retention(yard: Yard, logs: Store, artifacts: Store, **keep: float) -> Retention:
     kept = Keep(**{"jobs_s": 90 * DAY_S, "logs_s": 30 * DAY_S, "artifacts_s": 30 * DAY_S, **keep})  # type: ignore[arg-type]
     return Retention(kept, ledger=yard.ledger, logs=logs, artifacts=artifacts)
 
@@ -84,3 +91,19 @@ async def test_old_jobs_go_with_all_that_is_theirs(yard: Yard) -> None:
     assert not logs.kept
     assert not artifacts.kept
     assert await yard.ledger.list_events(after=0, limit=10) == []
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
+async def test_of_a_forgotten_job_no_folder_is_left(yard: Yard, tmp_path: Path) -> None:
+    """Not even an empty one: there would be one for each job that ever was."""
+    yard.start_owner()
+    (key,) = await finished(yard, 1)
+    attempt_directory(tmp_path, key.uid, key.number).mkdir(parents=True)
+    logs = FileLogStore(tmp_path)
+    yard.clock.time += 91 * DAY_S
+    await retention(yard, logs, Shelf([key]), logs_bytes_max=1 << 30).sweep()
+    logs.close()
+    assert names_in(tmp_path) == []

@@ -1,10 +1,10 @@
 """Network `open`: a way out, and none to the host. (Only loopback and namespaces here: no internet.)"""
 
 import socket
-from pathlib import Path
 
 import pytest
 
+from runyard.host import egress
 from runyard.host.egress import host_addresses
 from runyard.host.plan import PlanStep
 from runyard.host.process import descendants
@@ -12,8 +12,7 @@ from runyard.model.outcome import OutcomeKind
 from tests.host.world import ENV, living_with, open_world, sh, until
 
 pytestmark = pytest.mark.service
-RESOLV_CONF = "/etc/hostname"  # any readable file: what is bound is what is seen
-HOSTNAME = Path(RESOLV_CONF).read_text()
+RESOLV_CONF = "/etc/hostname"  # any readable file
 
 
 def reach(host: str, port: int) -> PlanStep:
@@ -25,14 +24,19 @@ def reach(host: str, port: int) -> PlanStep:
     return PlanStep(name="main", command=("python3", "-c", script), env=ENV)
 
 
-async def test_the_job_has_an_address_and_a_route_before_its_command_runs(tmp_path):
+async def test_the_job_has_an_address_a_route_and_a_resolver_before_its_command_runs(tmp_path):
+    """Wherever the data folder lies: no parent of it needs to be open to a slot's id."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    out_of_reach = closed / "resolv.conf"
+    out_of_reach.write_text(egress.RESOLV_CONF)
     async with open_world(tmp_path) as world:
         ran = await world.run(
-            sh("cat /proc/net/route /etc/resolv.conf"), network="open", resolv_conf=RESOLV_CONF
+            sh("cat /proc/net/route /etc/resolv.conf"), network="open", resolv_conf=str(out_of_reach)
         )
         assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message
         assert "tap0\t00000000\t0202000A" in ran.text
-        assert ran.text.endswith(HOSTNAME)
+        assert ran.text.endswith(egress.RESOLV_CONF)
 
 
 @pytest.mark.parametrize("where", ["10.0.2.2", "127.0.0.1", "own"])

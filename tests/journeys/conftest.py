@@ -22,8 +22,9 @@ COMMAND_TIMEOUT_S = 60.0
 class RunningService:
     """`runyard serve` as a user starts it. Stopped by the pid it was started with, its jobs cancelled first."""
 
-    def __init__(self, data: Path, *, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, data: Path, *, environment: dict[str, str] | None = None, port: int = 0) -> None:
         self.data = data
+        self.port = port
         self.environment = environment or {}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.service.log"
@@ -34,7 +35,16 @@ class RunningService:
         environment = {**os.environ, **self.environment}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "runyard", "serve", "--data", str(self.data), "--port", "0"],
+                [
+                    sys.executable,
+                    "-m",
+                    "runyard",
+                    "serve",
+                    "--data",
+                    str(self.data),
+                    "--port",
+                    str(self.port),
+                ],
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

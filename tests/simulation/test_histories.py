@@ -59,4 +59,4 @@ def test_a_broken_promise_tells_the_command_that_replays_it() -> None:
 
     plant, _ = PLANTED["charge not corrected"]
     broken = next(result for result in (simulate(seed, plant) for seed in range(20)) if result.violation)
-    assert f"python -m runyard.testing.simulate --seed {broken.seed}" in explain(broken)
+    assert f"runyard simulate --seed {broken.seed} --trace" in explain(broken)

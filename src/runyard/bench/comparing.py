@@ -92,28 +92,33 @@ def compare_difference(
     series: tuple[tuple[float, ...], tuple[float, ...]],
     *,
     p50_s: float,
-    p95_s: float,
+    p95_s: float | None = None,
     note: str = "",
 ) -> Comparison:
-    """What the subject adds to the reference, at the median and at the 95th percentile, in seconds."""
+    """What the subject adds to the reference, at the median and at the 95th percentile (None: no goal), in seconds."""
     reference, subject = series
     at_p50 = median(subject) - median(reference)
     at_p95 = percentile(subject, 0.95) - percentile(reference, 0.95)
+    goal_at_p95 = "" if p95_s is None else f", + {milliseconds(p95_s)} at p95"
     return Comparison(
         name=name,
         reference_name=reference_name,
         reference=reference,
         subject=subject,
-        goal=f"at most + {milliseconds(p50_s)} at p50, + {milliseconds(p95_s)} at p95",
-        is_met=at_p50 <= p50_s and at_p95 <= p95_s,
+        goal=f"at most + {milliseconds(p50_s)} at p50{goal_at_p95}",
+        is_met=at_p50 <= p50_s and (p95_s is None or at_p95 <= p95_s),
         measured=f"{milliseconds(median(subject))} against {milliseconds(median(reference))}: "
-        f"+ {milliseconds(at_p50)} at p50, + {milliseconds(at_p95)} at p95",
+        f"{_signed(at_p50)} at p50, {_signed(at_p95)} at p95",
         note=note,
     )
 
 
 def milliseconds(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms"
+
+
+def _signed(seconds: float) -> str:
+    return f"{'-' if seconds < 0 else '+'} {milliseconds(abs(seconds))}"
 
 
 def per_second(rate: float) -> str:

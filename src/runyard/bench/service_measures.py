@@ -11,6 +11,7 @@ from runyard.bench.bare_bwrap import rate_by_xargs
 from runyard.bench.comparing import Comparison, compare_difference, compare_ratio, in_turns
 from runyard.bench.direct import DirectSandbox
 from runyard.bench.throwaway import ThrowawayService, throwaway_service
+from runyard.bench.throwaway_postgres import throwaway_postgres
 from runyard.sdk import AsyncClient
 from runyard.sdk.following import LogChunk
 
@@ -44,10 +45,12 @@ async def _first_byte_s(client: AsyncClient) -> float:
     raise RuntimeError(f"job {job.id} printed nothing")
 
 
-async def many_jobs(*, count: int, at_a_time: int = 8, rounds: int = 3) -> Comparison:
+async def many_jobs(
+    *, count: int, at_a_time: int = 8, rounds: int = 3, ledger_url: str | None = None
+) -> Comparison:
     """Jobs of `true`, all outcomes read back over HTTP, against xargs over the same bubblewrap command."""
     async with (
-        throwaway_service(slots=at_a_time) as service,
+        throwaway_service(slots=at_a_time, ledger_url=ledger_url) as service,
         service.client() as client,
         DirectSandbox() as direct,
     ):
@@ -63,7 +66,8 @@ async def many_jobs(*, count: int, at_a_time: int = 8, rounds: int = 3) -> Compa
 
         series = await in_turns(reference, lambda: _job_rate(client, count), rounds=rounds)
     return compare_ratio(
-        f"{count:,} jobs of `true`, {at_a_time} at a time, over HTTP, all outcomes read back",
+        f"{count:,} jobs of `true`, {at_a_time} at a time, over HTTP, all outcomes read back"
+        + (", PostgreSQL" if ledger_url else ""),
         f"`xargs -P {at_a_time}` over the same bwrap",
         series,
         bound=0.5,
@@ -98,6 +102,33 @@ async def _newest(client: AsyncClient) -> str:
     raise RuntimeError("the event feed ended")
 
 
+async def many_jobs_on_postgres(*, count: int, rounds: int = 3) -> Comparison:
+    async with throwaway_postgres() as server:
+        return await many_jobs(count=count, rounds=rounds, ledger_url=server.new_database())
+
+
+async def wake_across_services(*, rounds: int) -> Comparison:
+    """Submit until claimed, by the clock of the database: by the pool of the service that was asked, and another's."""
+    async with throwaway_postgres() as server:
+        url = server.new_database()
+        async with (
+            throwaway_service(slots=2, ledger_url=url, queue="here") as here,
+            throwaway_service(slots=2, ledger_url=url, queue="there"),
+            here.client() as client,
+        ):
+            series = await in_turns(
+                lambda: _dispatch_s(client, queue="here"),
+                lambda: _dispatch_s(client, queue="there"),
+                rounds=rounds,
+            )
+    return compare_difference(
+        "submit -> wake -> claim on the other service's pool, PostgreSQL",
+        "the same service's pool",
+        series,
+        p50_s=0.005,
+    )
+
+
 async def dispatch_under_backlog(*, queued: int, rounds: int) -> Comparison:
     """Submit until claimed, on an idle service and on one with `queued` jobs of another tenant that may not run now,
     by turns."""
@@ -121,8 +152,8 @@ async def _fill(client: AsyncClient, queued: int) -> None:
         await client.submit_batch([document] * min(1000, queued - start), tenant="crowd")
 
 
-async def _dispatch_s(client: AsyncClient) -> float:
-    job = await client.submit({"steps": [{"command": ["true"]}], "requirements": SMALL})
+async def _dispatch_s(client: AsyncClient, *, queue: str = "default") -> float:
+    job = await client.submit({"steps": [{"command": ["true"]}], "requirements": SMALL, "queue": queue})
     job = await client.wait(job.id)
     return (job.attempts[0].claimed_at - job.submitted_at).total_seconds()
 

@@ -75,10 +75,13 @@ class ThrowawayService:
 
 
 @contextlib.asynccontextmanager
-async def throwaway_service(*, slots: int, at: Path | None = None) -> AsyncIterator[ThrowawayService]:
-    """A started service with `slots` slots, beneath `at` or the system's temporary folder."""
+async def throwaway_service(
+    *, slots: int, at: Path | None = None, ledger_url: str | None = None, queue: str | None = None
+) -> AsyncIterator[ThrowawayService]:
+    """A started service with `slots` slots, beneath `at` or the system's temporary folder. `ledger_url` None: a ledger
+    of its own, in SQLite. With `queue` its pool is named so and serves that queue alone."""
     with tempfile.TemporaryDirectory(prefix="runyard-bench-", dir=at) as folder:
-        service = _laid_out(Path(folder), slots)
+        service = _laid_out(Path(folder), _config(slots, ledger_url, queue))
         await service.start()
         try:
             yield service
@@ -86,9 +89,17 @@ async def throwaway_service(*, slots: int, at: Path | None = None) -> AsyncItera
             await service.stop()
 
 
-def _laid_out(root: Path, slots: int) -> ThrowawayService:
+def _config(slots: int, ledger_url: str | None, queue: str | None) -> str:
+    lines = [] if ledger_url is None else ["[ledger]", f'url = "{ledger_url}"']
+    lines += [] if queue is None else [f"[queues.{queue}]", "weight = 1"]
+    lines += [f"[pools.{queue or 'local'}]", 'provider = "local"', f"slots = {slots}"]
+    lines += [] if queue is None else [f'queues = ["{queue}"]']
+    return "\n".join(lines) + "\n"
+
+
+def _laid_out(root: Path, text: str) -> ThrowawayService:
     root.chmod(0o711)  # slot ids pass through to their own folders
     config = root / "runyard.toml"
-    config.write_text(f'[pools.local]\nprovider = "local"\nslots = {slots}\n')
+    config.write_text(text)
     (root / "data").mkdir(mode=0o711)
     return ThrowawayService(data=root / "data", config=config)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from runyard.bench.comparing import Comparison
 
+    Measure: TypeAlias = Callable[[], Awaitable[Comparison | Sequence[Comparison]]]
+
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
-    """Measure this machine: all of it, or what is named.
+    """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
+    backlog, claim, claim-postgres, wake, takeover, histories, survival, idle.
 
-    There is start, start-rate, first-byte, rate, backlog, survival, idle and takeover.
-
-    Each measure starts a service of its own on a free port, with a data folder of its own that is removed afterwards.
+    Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
+    afterwards.
 
     Parameters
     ----------
@@ -26,7 +28,7 @@ def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = Fals
     rounds
         How many samples of each latency; goals are judged on 20 and more.
     short
-        Smaller numbers of jobs and kills, for a first impression.
+        Smaller numbers of jobs, histories and kills, for a first impression.
     json_
         One JSON document per line instead of a table.
     """
@@ -39,26 +41,33 @@ def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = Fals
         )
         return 2
     for name in names or measures:
-        result = asyncio.run(_awaited(measures[name]))
-        print(json.dumps(result.row()) if json_ else _line(result), flush=True)
+        for result in asyncio.run(_awaited(measures[name])):
+            print(json.dumps(result.row()) if json_ else _line(result), flush=True)
     return 0
 
 
-async def _awaited(measure: Callable[[], Awaitable[Comparison]]) -> Comparison:
-    return await measure()
+async def _awaited(measure: Measure) -> Sequence[Comparison]:
+    result = await measure()
+    return result if isinstance(result, Sequence) else [result]
 
 
-def _measures(*, rounds: int, short: bool) -> dict[str, Callable[[], Awaitable[Comparison]]]:
-    from runyard.bench import sandbox_start, service_measures, survival, takeover
+def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
+    from runyard.bench import claims, histories, sandbox_start, service_measures, survival, takeover
 
+    waiting = 20_000 if short else 1_000_000
     return {
         "start": lambda: sandbox_start.sandbox_start(rounds=rounds),
         "start-rate": lambda: sandbox_start.sandbox_rate(starts=160 if short else 800),
         "first-byte": lambda: service_measures.first_byte(rounds=rounds),
         "rate": lambda: service_measures.many_jobs(count=200 if short else 1000),
+        "rate-postgres": lambda: service_measures.many_jobs_on_postgres(count=200 if short else 1000),
         "backlog": lambda: service_measures.dispatch_under_backlog(
             queued=2000 if short else 100_000, rounds=rounds
         ),
+        "claim": lambda: claims.claims_on_sqlite(queued=waiting, rounds=rounds),
+        "claim-postgres": lambda: claims.claims_on_postgres(queued=waiting, rounds=rounds),
+        "wake": lambda: service_measures.wake_across_services(rounds=rounds),
+        "histories": lambda: histories.histories(count=60 if short else 300),
         "survival": lambda: survival.survival(kills=3 if short else 100),
         "idle": service_measures.idleness,
         "takeover": lambda: takeover.takeover(rounds=1 if short else 5, lease_s=3.0 if short else 15.0),

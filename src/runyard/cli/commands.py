@@ -52,6 +52,7 @@ COMMANDS = (
     Command("doctor", "doctor:doctor", "Say what this host can isolate, and the cure for what it cannot."),
     Command("serve", "serve:serve", "Run the service."),
     Command("bench", "bench:bench", "Measure this host and this service."),
+    Command("simulate", "simulate:simulate", "Play seeded histories of faults, and check every promise."),
 )
 GROUPS = {
     "queue": "Show and change one queue.",

@@ -23,6 +23,8 @@ class Store(Protocol):
 
     async def delete(self, key: AttemptKey) -> None: ...
 
+    async def delete_job(self, uid: str) -> None: ...
+
     async def size_bytes(self) -> int: ...
 
 
@@ -84,9 +86,9 @@ class Retention:
             log.info("retention_deleted", kind="jobs", jobs=len(uids))
 
     async def _forget(self, uid: str) -> None:
-        for attempt in await self._ledger.list_attempts(uid):
-            await self._logs.delete(attempt.key)
-            await self._artifacts.delete(attempt.key)
+        """What is kept by job goes as a whole: attempt by attempt, the job's own empty folder would stay for ever."""
+        await self._logs.delete_job(uid)
+        await self._artifacts.delete_job(uid)
         try:
             await self._ledger.delete_job(uid)
         except UserError:

@@ -23,6 +23,7 @@ from runyard.host.addresses import ALWAYS_CLOSED, NOT_PUBLIC, connected_networks
 from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
 
 RESOLVER = "10.0.2.3"
+RESOLV_CONF = f"nameserver {RESOLVER}\noptions timeout:2\n"
 LOOPBACK = "127.0.0.0/8"
 SLIRP_NETWORK = ipaddress.IPv4Network("10.0.2.0/24")  # the sandbox's own, whatever lies there on the host
 READY_S = 10.0

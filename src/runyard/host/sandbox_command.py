@@ -70,7 +70,8 @@ def step_command(place: Place, step: PlanStep) -> Command:
     block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
     extras = Extras()
     if block_read >= 0:
-        extras = Extras(files=((place.plan.resolv_conf, "/etc/resolv.conf"),))
+        resolver = place.stage.resolv_conf if place.stage else place.plan.resolv_conf
+        extras = Extras(files=((resolver, "/etc/resolv.conf"),))
     return sandboxed(place, step, extras=extras, block=(block_read, block_write))
 
 

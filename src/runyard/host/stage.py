@@ -14,6 +14,7 @@ import shutil
 import stat
 
 from runyard.host import host_tree
+from runyard.host.egress import RESOLV_CONF
 from runyard.host.linux import (
     CLONE_NEWNS,
     MS_NODEV,
@@ -60,6 +61,7 @@ class Stage:
         self.outputs = f"{path}/outputs"
         self.image = f"{path}/image"
         self.repository = f"{path}/repository"
+        self.resolv_conf = f"{path}/resolv.conf"  # the one in the data folder may be out of a slot id's reach
         self._copied: dict[str, tuple[int, int, int]] = {}
 
     def build(self) -> None:
@@ -70,6 +72,9 @@ class Stage:
         mount("runyard", self.path, "tmpfs", MS_NOSUID, "mode=755,size=64m")
         for name in _JOB_FOLDERS:
             os.mkdir(f"{self.path}/{name}", 0o755)
+        with open(self.resolv_conf, "w") as file:
+            file.write(RESOLV_CONF)
+        os.chmod(self.resolv_conf, 0o644)
         self._build_devices()
         self._build_root()
 

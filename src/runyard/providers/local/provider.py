@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from runyard.host import findings, host_tree, journal
 from runyard.host.attempt_directory import AttemptDirectory
-from runyard.host.egress import RESOLVER
+from runyard.host.egress import RESOLV_CONF
 from runyard.host.findings import Level, Verdict
 from runyard.host.journal import Record
 from runyard.host.probe import ProbeResults, probe
@@ -199,7 +199,7 @@ class LocalProvider:
         generated = self._folder / "sandbox"
         host_tree.write_generated(str(generated / "etc"))
         resolver = generated / "resolv.conf"
-        resolver.write_text(f"nameserver {RESOLVER}\noptions timeout:2\n")
+        resolver.write_text(RESOLV_CONF)
         resolver.chmod(0o644)
         return probe(self._options.uid_base if os.geteuid() == 0 else None)
 
