@@ -58,6 +58,7 @@ class AttemptFollower:
         self._context = context
         self._may_exist = is_adopted
         self._stop_asked = False
+        self.is_settling = False
         self._log = log.bind(
             job=claimed.job.id, attempt=claimed.attempt.key.resource_name, pool=claimed.attempt.pool
         )
@@ -77,6 +78,7 @@ class AttemptFollower:
             await self.cancel()
         outcome = await self._outcome()
         await self._context.close()
+        self.is_settling = True
         job = await self._settle(outcome)
         self._log.info(
             "attempt_settled",

@@ -20,7 +20,7 @@ from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
-from runyard.model.errors import Fenced, LedgerUnavailable, ProviderError, RunyardError
+from runyard.model.errors import Fenced, LedgerUnavailable, NotFound, ProviderError, RunyardError
 from runyard.model.pool import (
     Availability,
     AvailabilityKind,
@@ -104,7 +104,7 @@ class PoolDispatcher:
         try:
             while True:
                 lease = self._lease = self._new_lease()
-                await lease.take()
+                await self._take(lease)
                 try:
                     await self._own(lease)
                 except Fenced as error:
@@ -114,6 +114,20 @@ class PoolDispatcher:
                     await lease.release()
         finally:
             await self._finish()
+
+    async def _take(self, lease: PoolLease) -> None:
+        """Returns once the pool is ours. One that an operator gave up while we did not answer is in our config all the
+        same: here it is again."""
+        while True:
+            try:
+                return await lease.take()
+            except NotFound:
+                self._log.warning("pool_given_up", cure="drop it from the config, if that was meant")
+            try:
+                await self._ledger.put_pool(self._settings)
+            except LedgerUnavailable as error:
+                self._log.error("ledger_unavailable", error=error.message)
+            await asyncio.sleep(TIMER_S)
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
@@ -238,9 +252,14 @@ class PoolDispatcher:
     async def _recover(self, lease: PoolLease) -> None:
         """Follows every unfinished attempt that is not followed yet, and passes on cancels (also those of which the
         wake-up was lost: this is the timer's work too). What ended while the rows were on their way is not followed
-        again: its place may be gone already, and run_job would start it anew."""
+        again: its place may be gone already, and run_job would start it anew. What was settled over its follower's head
+        (an operator gave the pool up) is let go of."""
         self._ended_since_look.clear()
-        for claimed in await self._ledger.list_unfinished(lease.fence):
+        followed = list(self._followers)
+        unfinished = await self._ledger.list_unfinished(lease.fence)
+        living = {claimed.attempt.key for claimed in unfinished}
+        self._abandon([key for key in followed if key not in living])
+        for claimed in unfinished:
             if claimed.attempt.key in self._ended_since_look:
                 continue
             follower = self._followers.get(claimed.attempt.key)
@@ -364,6 +383,18 @@ class PoolDispatcher:
             self._wake.set()
             if not self._followers:
                 self._idle.set()
+        self._clear(follower)
+
+    def _abandon(self, keys: list[AttemptKey]) -> None:
+        """Or their followers would hold slots for ever, and start what is over once its place answers again."""
+        for key in keys:
+            follower = self._followers.get(key)
+            if follower is not None and not follower.is_settling:
+                self._log.warning("attempt_abandoned", attempt=key.resource_name)
+                self._tasks[key].cancel()
+                self._clear(follower)
+
+    def _clear(self, follower: AttemptFollower) -> None:
         if self._provider.capabilities.is_host_bound:
             self._spawn_beside(follower.clear())
         else:
