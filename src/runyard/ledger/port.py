@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobState, NewJob
 from runyard.model.operation import Operation, OperationKind
@@ -225,7 +225,14 @@ class Ledger(Protocol):
 
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         """Adds phases to the attempt (the first time of each counts). The phase `running` makes a starting attempt
-        and its job running (not from canceling). Silent for an ended attempt."""
+        and its job running (not from canceling), and ends its progress. Silent for an ended attempt."""
+        ...
+
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        """Adds facts to the attempt's placement (`merge_placement`; none: it stays) and, while it is starting, makes
+        `progress` what it is busy with (None: nothing). Silent for an ended attempt."""
         ...
 
     async def settle(
@@ -237,6 +244,7 @@ class Ledger(Protocol):
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
         """Accepts the attempt's outcome, once: a second call changes nothing (I1, I2) and returns the job as it is.
 

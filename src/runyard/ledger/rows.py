@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runyard.model.attempt import Attempt, AttemptKey, AttemptState
+from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobSpec, JobState
 from runyard.model.operation import Operation, OperationKind
@@ -48,6 +48,7 @@ _reason = msgspec.json.Decoder(Reason)
 _outcome = msgspec.json.Decoder(Outcome)
 _phases = msgspec.json.Decoder(dict[str, float])
 _words = msgspec.json.Decoder(dict[str, str])
+_progress = msgspec.json.Decoder(Progress)
 _requirements = msgspec.json.Decoder(Requirements)
 _pool_settings = msgspec.json.Decoder(PoolSettings)
 _names = msgspec.json.Decoder(tuple[str, ...])
@@ -64,6 +65,14 @@ def reason_to_json(reason: Reason | None) -> str | None:
 
 def phases_of(text: str) -> dict[str, float]:
     return _phases.decode(text)
+
+
+def words_of(text: str) -> dict[str, str]:
+    return _words.decode(text)
+
+
+def progress_to_json(progress: Progress | None) -> str | None:
+    return None if progress is None else to_json(progress)
 
 
 def requirements_of(text: str) -> Requirements:
@@ -117,6 +126,8 @@ def attempt_of(row: Row) -> Attempt:
         phases=phases_of(row["phases"]),
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
         charged=row["charged"],
+        placement=words_of(row["placement"]),
+        progress=None if row["progress"] is None else _progress.decode(row["progress"]),
     )
 
 

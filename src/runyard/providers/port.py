@@ -8,7 +8,7 @@ short or cancellable. Each fails with a ProviderError of model/errors.py and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,6 +69,21 @@ class AttemptRequest:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+class LogSink(Protocol):
+    """Where a provider whose places are far puts what an attempt printed; one on this host writes `log_directory`.
+    `step` is a key of runyard.logs.layout (`000`, `setup`), `stream` is `stdout` or `stderr`."""
+
+    async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
+        """Stores `data` at `offset`. Repeating it changes nothing. Bytes left out before `offset` are marked as a gap
+        for good. Raises Conflict where other bytes are stored there already: a job cannot take back what it printed.
+        """
+        ...
+
+    async def size(self, step: str, stream: str) -> int:
+        """The offset of the next byte to come, 0 where none came yet: from there whoever adopts an attempt goes on."""
+        ...
+
+
 class RunContext(Protocol):
     """What a running attempt may use. Nothing here blocks for long, and all of it may be called again."""
 
@@ -100,6 +115,34 @@ class RunContext(Protocol):
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
         """The job's named outputs (name -> text), settled together with the outcome."""
+        ...
+
+    async def record_placement(self, facts: Mapping[str, str]) -> None:
+        """Where it runs and what it runs: `machine`, `node`, `zone`, `image` (its digest), … The newest value of each
+        counts; at most 16 short facts are kept. For people to read: nothing is decided by it."""
+        ...
+
+    async def record_progress(
+        self,
+        text: str | None,
+        *,
+        fraction: float | None = None,
+        done_bytes: int | None = None,
+        total_bytes: int | None = None,
+    ) -> None:
+        """What it is busy with before it runs (`pulling image debian:12`), as often as it changes: the latest is shown
+        within a second or so, and gone once `running` is recorded. `fraction` from 0 to 1; None is unknown; `text`
+        None takes it back."""
+        ...
+
+    @property
+    def log(self) -> LogSink:
+        """The attempt's log, for what comes from afar. Not together with `log_directory`."""
+        ...
+
+    async def store_artifact(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        """Keeps one collected file, by its path relative to the workspace: all of it or nothing, the latest of
+        repeated calls. Raises Invalid for a path that leaves the workspace, or above the bound of bytes or files."""
         ...
 
 

@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
+
+from runyard.model.attempt import merge_placement
+from runyard.model.errors import Conflict, Invalid
+
+
+class MemoryLog:
+    """What was printed, by (step, stream)."""
+
+    def __init__(self) -> None:
+        self.streams: dict[tuple[str, str], bytes] = {}
+
+    async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
+        kept = self.streams.get((step, stream), b"")
+        rest = data[max(0, len(kept) - offset) :]
+        if kept[offset : offset + len(data)] != data[: len(data) - len(rest)]:
+            raise Conflict(f"{step}.{stream}: other bytes are stored at {offset} already")
+        if rest:
+            self.streams[step, stream] = kept.ljust(offset, b"\0") + rest
+
+    async def size(self, step: str, stream: str) -> int:
+        return len(self.streams.get((step, stream), b""))
 
 
 class MemoryContext:
@@ -16,6 +37,10 @@ class MemoryContext:
         self._changed = asyncio.Event()
         self.phases: dict[str, float] = {}
         self.outputs: dict[str, str] = {}
+        self.placement: dict[str, str] = {}
+        self.progress: list[str | None] = []
+        self.artifacts: dict[str, bytes] = {}
+        self.log = MemoryLog()
 
     def may_create(self, within_s: float) -> bool:
         return True
@@ -38,6 +63,25 @@ class MemoryContext:
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
         self.outputs.update(outputs)
+
+    async def record_placement(self, facts: Mapping[str, str]) -> None:
+        self.placement = merge_placement(self.placement, facts)
+
+    async def record_progress(
+        self,
+        text: str | None,
+        *,
+        fraction: float | None = None,
+        done_bytes: int | None = None,
+        total_bytes: int | None = None,
+    ) -> None:
+        assert fraction is None or 0 <= fraction <= 1, fraction
+        self.progress.append(text)
+
+    async def store_artifact(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise Invalid(f"artifact {path!r} is no path within the workspace", field="path")
+        self.artifacts[path] = b"".join([chunk async for chunk in chunks])
 
     async def reached(self, phase: str) -> None:
         """Returns once the phase is recorded."""

@@ -17,7 +17,7 @@ from runyard.ledger.postgresql.batching import Batcher
 from runyard.ledger.postgresql.database import Database
 from runyard.ledger.postgresql.snapshot import Snapshot
 from runyard.ledger.subscriptions import Hub, TopicSubscription
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.clock import Clock
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, NewJob
@@ -210,6 +210,11 @@ class PostgresqlLedger:
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         await self._phases.ask(dispatch.Report(fence, key, {"phases": phases}))
 
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        await dispatch.record_status(self._database, fence, key, placement=placement, progress=progress)
+
     async def settle(
         self,
         fence: Fence,
@@ -219,8 +224,15 @@ class PostgresqlLedger:
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
-        ending = dispatch.Ending(outcome=outcome, decide=decide, phases=phases or {}, outputs=outputs or {})
+        ending = dispatch.Ending(
+            outcome=outcome,
+            decide=decide,
+            phases=phases or {},
+            outputs=outputs or {},
+            placement=placement or {},
+        )
         while True:  # ends: each turn means that a cancel or another settle came between, and both come once
             standing = await self._read(lambda snapshot: dispatch.look(snapshot, fence, key))
             if standing.job is None or not standing.is_open:

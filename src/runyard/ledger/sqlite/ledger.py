@@ -30,7 +30,7 @@ from runyard.ledger.sqlite.retention import Kept
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.ledger.sqlite.writer import Writer
 from runyard.ledger.subscriptions import Hub, TopicSubscription
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.clock import Clock
 from runyard.model.errors import LedgerUnavailable
 from runyard.model.event import JobEvent
@@ -260,6 +260,13 @@ class SqliteLedger:
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         await self._write(lambda tx: settling.record_phases(tx, fence, key, phases))
 
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        await self._write(
+            lambda tx: settling.record_status(tx, fence, key, placement=placement, progress=progress)
+        )
+
     async def settle(
         self,
         fence: Fence,
@@ -269,8 +276,15 @@ class SqliteLedger:
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
-        ending = settling.Ending(outcome=outcome, decide=decide, phases=phases or {}, outputs=outputs or {})
+        ending = settling.Ending(
+            outcome=outcome,
+            decide=decide,
+            phases=phases or {},
+            outputs=outputs or {},
+            placement=placement or {},
+        )
         return await self._write(lambda tx: settling.settle(tx, fence, key, ending))
 
     async def expire_queued(self, *, limit: int) -> list[str]:
