@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from runyard.dispatch.ownership import PoolLease
+from runyard.dispatch.records import LeaseRecords
 from runyard.ledger.port import Ledger
 from runyard.logs.port import LogSink
 from runyard.model.attempt import PROGRESS_CHARS_MAX, AttemptKey, Progress, merge_placement
@@ -61,11 +62,16 @@ class AttemptContext:
         self._artifacts: ArtifactSink | None = None
         self._running: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
+        self._records = LeaseRecords(ledger, lease)
         self._is_news = False
         self._progress: Progress | None = None
         self.phases: dict[str, float] = {}
         self.placement: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
+
+    @property
+    def records(self) -> LeaseRecords:
+        return self._records
 
     def may_create(self, within_s: float) -> bool:
         return self._lease.outlasts(within_s)

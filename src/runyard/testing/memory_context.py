@@ -3,11 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 from runyard.model.attempt import merge_placement
-from runyard.model.errors import Conflict, Invalid
+from runyard.model.errors import Conflict, Invalid, Unreachable
+from runyard.model.machine import Binding, Machine
+from runyard.providers.port import Records
+
+
+class NoRecords:
+    """The rows of a pool that has no machines."""
+
+    epoch = 1
+
+    async def now(self) -> float:
+        return time.time()
+
+    async def list_machines(self, *, with_gone: bool = False) -> list[Machine]:
+        return []
+
+    async def list_bindings(self, *, machine: str | None = None) -> list[Binding]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unreachable(f"this world keeps no machines, and was asked for {name}")
 
 
 class MemoryLog:
@@ -31,7 +53,13 @@ class MemoryLog:
 class MemoryContext:
     """`folder` is where a provider on this host writes logs and artifacts; others never touch it."""
 
-    def __init__(self, folder: Path = Path("/nonexistent"), *, log_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        folder: Path = Path("/nonexistent"),
+        *,
+        log_bytes_max: int = 1 << 20,
+        records: Records | None = None,
+    ) -> None:
         self._folder = folder
         self._log_bytes_max = log_bytes_max
         self._changed = asyncio.Event()
@@ -41,6 +69,7 @@ class MemoryContext:
         self.progress: list[str | None] = []
         self.artifacts: dict[str, bytes] = {}
         self.log = MemoryLog()
+        self.records = records or cast(Records, NoRecords())
 
     def may_create(self, within_s: float) -> bool:
         return True
