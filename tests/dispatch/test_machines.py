@@ -23,6 +23,7 @@ from runyard.model.job import Job, JobState
 from runyard.model.machine import Machine, MachineState
 from runyard.model.outcome import OutcomeKind
 from runyard.model.pool import Demand, Fence
+from runyard.policy.prune import BOOT_ALLOWANCE_S
 from runyard.testing.conformance import virtual_time
 from runyard.testing.machine_provider import MachineProvider
 from runyard.testing.machine_world import BOOT_S, CONTACT_S, LEASE_S, POOL, MachineWorld
@@ -37,7 +38,7 @@ def anyio_backend() -> Any:
 
 class Fleet:
     def __init__(self) -> None:
-        self.world = MachineWorld(script=lambda request: Play(lasts_s=300.0))
+        self.world = MachineWorld(script=lambda request: Play(lasts_s=150.0))
         self.ledger = self.world.ledger
         self._tasks: list[asyncio.Task[None]] = []
         self._made = 0
@@ -59,6 +60,7 @@ class Fleet:
             operations=PoolOperations(ledger=self.ledger, provider=provider, sweep=sweep),
             sweep=sweep,
         )
+        self.provider = provider
         self._tasks.append(asyncio.create_task(dispatcher.run()))
 
     def _context_of(self, claimed: Claimed, lease: PoolLease) -> AttemptContext:
@@ -91,7 +93,7 @@ class Fleet:
                 assert job is not None
                 if job.state is state:
                     return job
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.5)
 
     async def machines(self) -> list[Machine]:
         return await self.ledger.list_machines(POOL)
@@ -170,8 +172,8 @@ async def test_the_sweep_leaves_living_machines_and_ends_those_that_have_no_row(
     await provider.handle_queue_size(Demand(at=0.0, running=1), LeaseRecords(fleet.ledger, lease))
     fleet.world.launch("runyard-0123456789abcdef-m9")
     sweep = Sweep(ledger=fleet.ledger, provider=provider, clock=fleet.world.clock)
-    for _ in range(5):
-        await asyncio.sleep(40)
+    await asyncio.sleep(BOOT_ALLOWANCE_S)
+    for _ in range(2):
         await sweep.run(fence)
     (machine,) = await fleet.machines()
     assert list(fleet.world.machines) == [machine.name]
@@ -201,6 +203,14 @@ async def test_a_lost_machines_attempt_is_told_as_lost_after_the_fence(fleet: Fl
         one for one in await fleet.ledger.list_machines(POOL, with_gone=True) if one.name == machine.name
     ]
     assert (gone.state, gone.fenced_at is not None) == (MachineState.GONE, True)
+
+
+async def test_an_owner_hands_over_the_records_although_nothing_waits(fleet: Fleet) -> None:
+    for owner in ("service-1", "service-2"):
+        await fleet.stop_owners()
+        fleet.start_owner(owner)
+        await asyncio.sleep(5)
+        assert (await fleet.provider.list_resources()).resources == ()
 
 
 async def test_records_of_a_lost_pool_write_nothing_and_say_unreachable(fleet: Fleet) -> None:
