@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
 from runyard.artifacts.files import FileArtifactStore
+from runyard.artifacts.port import ArtifactStore
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
@@ -41,6 +42,7 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
+from runyard.logs.port import LogStore
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
@@ -85,7 +87,7 @@ class Service:
             logs = FileLogStore(self._folders.logs)
             stack.callback(logs.close)
             artifacts = FileArtifactStore(self._folders.artifacts)
-            pools = await self._start_pools(ledger, stack)
+            pools = await self._start_pools(ledger, logs, artifacts, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -118,7 +120,9 @@ class Service:
             await ledger.put_tenant(TenantSettings(name=name, is_configured=True, **tenant.model_dump()))
         await ensure_admin_token(ledger, self._folders.admin_token)
 
-    async def _start_pools(self, ledger: Ledger, stack: contextlib.AsyncExitStack) -> list[PoolDispatcher]:
+    async def _start_pools(
+        self, ledger: Ledger, logs: LogStore, artifacts: ArtifactStore, stack: contextlib.AsyncExitStack
+    ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
         dispatchers = []
@@ -148,14 +152,14 @@ class Service:
                     provider=provider,
                     owner=installation,
                     clock=self._clock,
-                    context_of=self._context_of(ledger),
+                    context_of=self._context_of(ledger, logs, artifacts),
                     operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
                     sweep=sweep,
                 )
             )
         return dispatchers
 
-    def _context_of(self, ledger: Ledger) -> ContextOf:
+    def _context_of(self, ledger: Ledger, logs: LogStore, artifacts: ArtifactStore) -> ContextOf:
         def context_of(claimed: Claimed, lease: PoolLease) -> AttemptContext:
             key = claimed.attempt.key
             return AttemptContext(
@@ -165,6 +169,8 @@ class Service:
                 log_directory=attempt_directory(self._folders.logs, key.uid, key.number),
                 log_bytes_max=self._settings.logs.attempt_bytes_max,
                 artifact_directory=attempt_directory(self._folders.artifacts, key.uid, key.number),
+                log_sink=lambda: logs.sink(key),
+                artifact_sink=lambda: artifacts.sink(key),
             )
 
         return context_of

@@ -5,6 +5,7 @@ from __future__ import annotations
 from runyard.dispatch.retention import Keep, Retention
 from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobState
+from runyard.model.machine import MachineState, machine_name
 from runyard.model.outcome import succeeded
 from tests.dispatch.conftest import Yard
 
@@ -84,3 +85,16 @@ async def test_old_jobs_go_with_all_that_is_theirs(yard: Yard) -> None:
     assert not logs.kept
     assert not artifacts.kept
     assert await yard.ledger.list_events(after=0, limit=10) == []
+
+
+async def test_rows_of_gone_machines_go_after_a_day_and_living_ones_stay(yard: Yard) -> None:
+    fence = await yard.ledger.acquire_pool("local", owner="service-1", lease_s=1)
+    assert fence is not None
+    gone, living = (machine_name("installation", "local", number) for number in (1, 2))
+    for name in (gone, living):
+        await yard.ledger.intend_machine(fence, name, slots=1, facts={})
+    await yard.ledger.change_machine(fence, gone, seen=MachineState.INTENDED, to=MachineState.GONE, facts={})
+    for hours, names in ((23, [gone, living]), (2, [living])):
+        yard.clock.time += hours * 3600
+        await retention(yard, Shelf([]), Shelf([])).sweep()
+        assert [one.name for one in await yard.ledger.list_machines("local", with_gone=True)] == names

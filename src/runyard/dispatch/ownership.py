@@ -82,6 +82,10 @@ class PoolLease:
         """Whether it holds for that long still, if nobody renews it."""
         return self.holds() and self._clock.boottime() + seconds < self._valid_until
 
+    def now(self) -> float:
+        """This service's wall clock, for what people read."""
+        return self._clock.now()
+
     def lose(self) -> None:
         """Some write was fenced: another owns the pool."""
         self.lost.set()

@@ -16,6 +16,7 @@ from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
+from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
@@ -274,14 +275,14 @@ class PoolDispatcher:
             return
         classes = await self._ledger.list_demand(lease.fence)
         if not classes:
-            await self._tell_demand(classes)  # a fleet shrinks by hearing that nothing waits
+            await self._tell_demand(lease, classes)  # a fleet shrinks by hearing that nothing waits
             return
         answers = await self._ask(classes)
         await self._state(lease, answers)
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
             await self._claim(lease, rooms)
-        await self._tell_demand(classes)
+        await self._tell_demand(lease, classes)
 
     def _has_news(self) -> bool:
         """A full pool need not look at each new job, only often enough to say to the waiting that it is full."""
@@ -309,10 +310,12 @@ class PoolDispatcher:
             self._log.warning("place_not_asked", error=why)
             return soon(WaitCode.POOL_UNHEALTHY, why)
 
-    async def _tell_demand(self, classes: list[ClassDemand]) -> None:
+    async def _tell_demand(self, lease: PoolLease, classes: list[ClassDemand]) -> None:
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                await self._provider.handle_queue_size(self._demand(classes))
+                await self._provider.handle_queue_size(
+                    self._demand(classes), LeaseRecords(self._ledger, lease)
+                )
         except (ProviderError, TimeoutError) as error:
             self._log.warning("demand_not_told", error=str(error) or "no answer")
 
