@@ -11,6 +11,7 @@ from runyard.ledger.port import ClaimRequest
 from runyard.ledger.sqlite.ledger import SqliteLedger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import Unreachable
+from runyard.model.machine import BindingState, MachineState
 from runyard.model.outcome import lost
 from runyard.model.pool import Fence
 from runyard.testing.scripted_provider import ScriptedProvider
@@ -206,6 +207,56 @@ class UnfinishedJobsExpire(LedgerWith):
         self.sql("DELETE FROM jobs WHERE uid = ?", uid)
 
 
+class UnbindsWhatIsTaken(LedgerWith):
+    """An owner takes an attempt back that its machine runs already, and gives it to another."""
+
+    async def bind_attempt(self, fence, key, machine):
+        self.sql(
+            "UPDATE bindings SET state = 'unbound', machine = NULL, taken_at = NULL"
+            " WHERE uid = ? AND number = ? AND state = 'taken'",
+            key.uid,
+            key.number,
+        )
+        return await self._wrapped.bind_attempt(fence, key, machine)
+
+    async def get_binding(self, key):
+        binding = await self._wrapped.get_binding(key)
+        if binding is None or binding.state is not BindingState.TAKEN:
+            return binding
+        return dataclasses.replace(binding, state=BindingState.UNBOUND, machine=None)
+
+
+class DrainsBusyMachines(LedgerWith):
+    """Idle as the owner saw it a moment ago is idle enough."""
+
+    async def list_machines(self, pool, *, with_gone=False):
+        return [
+            dataclasses.replace(machine, held=0)
+            for machine in await self._wrapped.list_machines(pool, with_gone=with_gone)
+        ]
+
+    async def change_machine(self, fence, name, *, seen, to, facts):
+        if to is MachineState.DRAINING:
+            self.sql("UPDATE machines SET state = 'draining' WHERE name = ? AND state = 'ready'", name)
+        return await self._wrapped.change_machine(fence, name, seen=seen, to=to, facts=facts)
+
+
+class CondemnsUnheard(LedgerWith):
+    """A machine that did not call in for a moment is dead."""
+
+    async def list_machines(self, pool, *, with_gone=False):
+        return [
+            dataclasses.replace(machine, contact_at=machine.contact_at and machine.contact_at - 30.0)
+            for machine in await self._wrapped.list_machines(pool, with_gone=with_gone)
+        ]
+
+    async def fence_machine(self, fence, name, reason):
+        """And its attempts are lost with it, before it is ended."""
+        await self._wrapped.fence_machine(fence, name, reason)
+        self.sql("UPDATE machines SET state = 'gone' WHERE name = ?", name)
+        return True
+
+
 class ForgetsOnTakeover(LedgerWith):
     async def list_unfinished(self, fence):
         await self._wrapped.list_unfinished(fence)
@@ -299,6 +350,9 @@ PLANTED: dict[str, tuple[Plant, set[str]]] = {
     "log of an unfinished job expires": (Plant(ledger=LogsOfUnfinishedJobsExpire), {"retention"}),
     "job deleted before its log": (Plant(ledger=JobsExpireBeforeTheirLogs), {"retention"}),
     "unfinished job expires": (Plant(ledger=UnfinishedJobsExpire), {"I1", "retention"}),
+    "taken back after the take": (Plant(ledger=UnbindsWhatIsTaken), {"I4", "once"}),
+    "busy machine drained": (Plant(ledger=DrainsBusyMachines), {"I9"}),
+    "machine lost without its end": (Plant(ledger=CondemnsUnheard), {"I4", "once"}),
     "unfinished attempts not read at a takeover": (Plant(ledger=ForgetsOnTakeover), {"I10", "I6"}),
     "lost wake-up without timer": (Plant(ledger=LostWakeUps), {"I10"}),
     "silence read as absence": (Plant(provider=SilenceIsAbsence), {"I4", "once"}),

@@ -100,6 +100,8 @@ class MachineProvider:
         """As many machines as the demand fills, within the bounds; idle ones go only when nothing waits."""
         records = await self._records(records)
         await self._carry_out(records)
+        for machine in await self._living(records):
+            await self._is_fenced(records, machine.name)  # an idle one is nobody's to notice
         queued = sum(one.queued for one in demand.classes)
         living = await self._living(records)
         busy = sum(machine.held for machine in living)

@@ -9,6 +9,7 @@ without hearing from it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from dataclasses import dataclass, field
 from runyard.dispatch.follow import request_of
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.records import LeaseRecords
-from runyard.ledger.port import ClaimRequest
+from runyard.ledger.port import ClaimRequest, Ledger
 from runyard.ledger.sqlite.ledger import SqliteLedger
 from runyard.model.attempt import AttemptKey
+from runyard.model.errors import LedgerUnavailable
 from runyard.model.job import JobSpec, NewJob, Step
 from runyard.model.machine import Binding, BindingState, MachineState
-from runyard.model.outcome import Outcome
+from runyard.model.outcome import Outcome, lost
 from runyard.model.pool import Budget, PoolSettings
 from runyard.model.requirements import Isolation
 from runyard.providers.port import AttemptRequest
@@ -70,17 +72,24 @@ class Machine:
     is_silent: bool = False
     is_gone: bool = False
     work: dict[AttemptKey, Work] = field(default_factory=dict)
+    begun: set[AttemptKey] = field(default_factory=set)
 
 
 class MachineWorld:
     """The machines, the cloud that has them, and the ledger with the pool's one owner. All outlive every provider
-    object. `requests` is what a machine is told of an attempt that it took, where it is not what the ledger has."""
+    object. `requests` is what a machine is told of an attempt that it took, where it is not what the ledger has.
+    With a `ledger` of somebody's the machines call in there, and `open` is not for it. `on_start` and `on_terminate`
+    look on."""
 
-    def __init__(self, *, script: Callable[[AttemptRequest], Play], slots: int = 2) -> None:
+    def __init__(
+        self, *, script: Callable[[AttemptRequest], Play], slots: int = 2, ledger: Ledger | None = None
+    ) -> None:
         self._script = script
         self._slots = slots
         self.clock = WorldClock()
-        self.ledger = SqliteLedger(":memory:", clock=self.clock, is_threaded=False)
+        self.ledger = ledger or SqliteLedger(":memory:", clock=self.clock, is_threaded=False)
+        self.on_start: Callable[[AttemptKey, Work], None] = lambda key, work: None
+        self.on_terminate: Callable[[Machine], None] = lambda machine: None
         self._lease = PoolLease(POOL, ledger=self.ledger, owner="test", clock=self.clock, lease_s=FOREVER_S)
         self.records = LeaseRecords(self.ledger, self._lease)
         self.requests: dict[AttemptKey, AttemptRequest] = {}
@@ -128,6 +137,7 @@ class MachineWorld:
         """Gone with all that ran on it. Missing is success."""
         machine = self.machines.pop(name, None)
         if machine is not None:
+            self.on_terminate(machine)
             machine.is_gone = True
             machine.work.clear()
 
@@ -143,14 +153,19 @@ class MachineWorld:
         if machine.is_silent:
             self._stop_itself_in_time(machine)
         else:
-            task = asyncio.get_running_loop().create_task(self._talk(machine))
+            task = asyncio.get_running_loop().create_task(self._call(machine))
             self._calling.add(task)
             task.add_done_callback(self._calling.discard)
         call_outside(CONTACT_S, self._call_in, machine)
 
     def _stop_itself_in_time(self, machine: Machine) -> None:
         if machine.contact_at is not None and self.now() - machine.contact_at >= LEASE_S:
-            machine.work.clear()
+            for work in machine.work.values():
+                _end_work(work, lost("its machine was cut off and stopped it", was_seen=True))
+
+    async def _call(self, machine: Machine) -> None:
+        with contextlib.suppress(LedgerUnavailable):  # it calls in again
+            await self._talk(machine)
 
     async def _talk(self, machine: Machine) -> None:
         """One contact: what ended is reported, what is wanted is done."""
@@ -183,7 +198,8 @@ class MachineWorld:
         if binding.is_unwanted:
             machine.work.pop(binding.key, None)
             await self.ledger.drop_attempt(machine.name, binding.key)
-        elif binding.state is BindingState.BOUND:
+        elif binding.state in (BindingState.BOUND, BindingState.TAKEN) and binding.key not in machine.begun:
+            # Taken already: the answer to the take was lost, for what it began it remembers.
             if await self.ledger.take_attempt(machine.name, binding.key) and not machine.is_gone:
                 self._begin(machine, binding.key, await self._request_of(binding.key))
                 await self._report(machine, binding.key, machine.work[binding.key])
@@ -202,6 +218,8 @@ class MachineWorld:
     def _begin(self, machine: Machine, key: AttemptKey, request: AttemptRequest) -> None:
         self.starts[key] += 1
         work = machine.work[key] = Work(self.clock.now(), self._script(request))
+        machine.begun.add(key)
+        self.on_start(key, work)
         for after_s, outcome in work.play.ends(request):
             call_outside(after_s, _end_work, work, outcome)
 

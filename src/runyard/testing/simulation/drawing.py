@@ -56,6 +56,7 @@ def draw(seed: int) -> Scenario:
         jumps=tuple(_jump(dice, services) for _ in range(dice.choice((0, 0, 0, 1)))),
         losses=yard.losses,
         deaths=yard.deaths,
+        mishaps=yard.mishaps,
         rates=rates,
         keep=_keep(dice),
         survivor=survivor,

@@ -10,16 +10,18 @@ from random import Random
 
 from runyard.model.pool import Budget, PoolSettings
 from runyard.model.requirements import Isolation
-from runyard.testing.simulation.scenario import QUEUES, Death, Loss, PlannedPool
+from runyard.testing.simulation.scenario import QUEUES, Death, Loss, Mishap, PlannedPool
 
+FLEET = "machines"
 _MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Yard:
     pools: tuple[PlannedPool, ...]
-    losses: tuple[Loss, ...]
-    deaths: tuple[Death, ...]
+    losses: tuple[Loss, ...] = ()
+    deaths: tuple[Death, ...] = ()
+    mishaps: tuple[Mishap, ...] = ()
 
 
 def draw(dice: Random, *, services: int, survivor: int, is_calm: bool) -> Yard:
@@ -29,11 +31,12 @@ def draw(dice: Random, *, services: int, survivor: int, is_calm: bool) -> Yard:
         shared = PlannedPool(
             settings=settings, services=frozenset(range(services)), is_far=services > 1 or not is_calm
         )
-        return Yard(pools=(shared,), losses=(), deaths=())
+        return Yard(pools=(shared,))
     deaths = _deaths(dice, services=services, survivor=survivor)
     pools = tuple(_dropped(dice, pool) for pool in _pools(dice, services))
     losses = [loss for pool in pools if (loss := _loss(dice, pool, deaths)) is not None]
-    return Yard(pools=pools, losses=tuple(losses), deaths=deaths)
+    mishaps = _mishaps(dice) if any(pool.is_fleet for pool in pools) else ()
+    return Yard(pools=pools, losses=tuple(losses), deaths=deaths, mishaps=mishaps)
 
 
 def _pools(dice: Random, services: int) -> list[PlannedPool]:
@@ -46,6 +49,9 @@ def _pools(dice: Random, services: int) -> list[PlannedPool]:
     everybody = frozenset(range(services))
     if not pools or dice.random() < 0.8:
         pools.append(PlannedPool(settings=_several(dice, "far"), services=everybody, is_far=True))
+    if dice.random() < 0.35:
+        settings = dataclasses.replace(_several(dice, FLEET), provider=FLEET)
+        pools.append(PlannedPool(settings=settings, services=everybody, is_far=True, is_fleet=True))
     if dice.random() < 0.4:
         one = frozenset({dice.randrange(services)})
         pools.append(PlannedPool(settings=_several(dice, "side"), services=one, is_far=True))
@@ -74,6 +80,18 @@ def _several(dice: Random, name: str) -> PoolSettings:
     if dice.random() < 0.3:
         settings = dataclasses.replace(settings, budget=Budget(cpu_millis=1000, memory_bytes=_MEMORY_BYTES))
     return settings
+
+
+def _mishaps(dice: Random) -> tuple[Mishap, ...]:
+    """Some silences are shorter than a machine's lease, some end just when it is over."""
+    return tuple(
+        Mishap(
+            at=round(dice.uniform(5, 45), 3),
+            number=dice.randrange(100),
+            lasts_s=dice.choice((None, 5.0, 29.0, 31.0, 33.0, 100.0)),
+        )
+        for _ in range(dice.choice((0, 2, 4)))
+    )
 
 
 def _deaths(dice: Random, *, services: int, survivor: int) -> tuple[Death, ...]:

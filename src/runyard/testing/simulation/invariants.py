@@ -16,7 +16,9 @@ from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobSpec
 from runyard.model.requirements import resource_seconds
 from runyard.policy.retry import UNSEEN_TRIES_MAX
+from runyard.testing.machine_world import Machine
 from runyard.testing.scripted_world import Place
+from runyard.testing.simulation.fleet import running_on
 from runyard.testing.simulation.leases import STATES, Leases
 from runyard.testing.simulation.limits import Limits
 from runyard.testing.simulation.scenario import PlannedJob, Scenario
@@ -53,9 +55,12 @@ class Checker:
         self._limits = Limits(reader, scenario, spec=self._spec)
         self.violation: str | None = None
         self.commits = 0
-        for pool, world in self._sites.by_pool.items():
-            world.on_start = functools.partial(self._started, pool)
+        for pool, site in self._sites.by_pool.items():
+            site.on_start = functools.partial(self._started, pool)
+        for world in self._sites.worlds.values():
             world.on_destroy = self._destroyed
+        for fleet in self._sites.fleets.values():
+            fleet.world.on_terminate = self._terminated
 
     # -- the ledger -----------------------------------------------------------------------------------------------
     def committed(self, who: str, call: str, args: tuple[Any, ...], result: object) -> None:
@@ -124,11 +129,12 @@ class Checker:
 
     def _check_end(self, attempt: AttemptRow, before: Snapshot, after: Snapshot) -> None:
         outcome = json.loads(attempt.outcome or "{}")
-        kind, place = outcome.get("kind"), self._sites.place_of(attempt.name)
-        if kind == "lost" and place is not None and place.starts and place.is_running:
+        kind = outcome.get("kind")
+        if kind == "lost" and self._sites.is_running(attempt.name):
             self._fail("I4", f"{attempt.name} was declared lost while it runs")
         real = self._sites.end_of(attempt.name)
-        if kind in ("succeeded", "failed", "timed_out") and (real is None or real.kind.value != kind):
+        is_told = kind in ("succeeded", "failed") or (kind == "timed_out" and outcome.get("was_seen", True))
+        if is_told and (real is None or real.kind.value != kind):
             self._fail("I1", f"{attempt.name} was settled as {kind}, its end was {real}")
         self._check_charge(attempt, outcome, before, after)
 
@@ -196,6 +202,15 @@ class Checker:
         if rows and rows[0][0] != "ended":
             self._fail("I9", f"{name} was destroyed while it runs")
 
+    def _terminated(self, machine: Machine) -> None:
+        """I9: with work that is not settled yet only a machine that was condemned first, in writing."""
+        self._note("cloud", "destroys", machine.name)
+        ((fenced_at,),) = self._reader.rows(f"SELECT fenced_at FROM machines WHERE name = '{machine.name}'")
+        for name in running_on(machine):
+            rows = self._reader.rows(f"SELECT state FROM attempts WHERE {_BY_NAME} = '{name}'")
+            if fenced_at is None and rows and rows[0][0] != "ended":
+                self._fail("I9", f"{machine.name} was destroyed while it runs {name}")
+
     def deleted(self, key: AttemptKey, what: str) -> None:
         """What an attempt left is deleted for good."""
         self._note("retention", f"deletes {what}", key.resource_name)
@@ -206,12 +221,17 @@ class Checker:
     # -- the end --------------------------------------------------------------------------------------------------
     def is_quiet(self) -> bool:
         """I10: every job final, no resource left, and no pool but those that are served."""
-        is_final = all(job.state in FINAL for job in self._seen.jobs.values())
+        is_released = not self._reader.rows("SELECT 1 FROM bindings LIMIT 1")
+        is_final = is_released and all(job.state in FINAL for job in self._seen.jobs.values())
         return is_final and not self._sites.left and sorted(self._seen.pools) == self._lasting
 
     def unrest(self) -> str:
         open_jobs = {uid: job.state for uid, job in self._seen.jobs.items() if job.state not in FINAL}
-        pools = f"pools {sorted(self._seen.pools)}, served {self._lasting}"
+        bound = self._reader.rows("SELECT uid, number, state, machine FROM bindings")
+        machines = self._reader.rows("SELECT name, state FROM machines WHERE state <> 'gone'")
+        pools = (
+            f"bound {bound}, machines {machines}, pools {sorted(self._seen.pools)}, served {self._lasting}"
+        )
         return f"unfinished jobs {open_jobs}, places left {self._sites.left}, {pools}"
 
     def check_end(self) -> None:

@@ -20,9 +20,18 @@ from runyard.model.attempt import AttemptKey
 from runyard.providers.port import AttemptRequest
 from runyard.testing.plays import Play
 from runyard.testing.simulation.drawing import draw
+from runyard.testing.simulation.fleet import Fleet
 from runyard.testing.simulation.invariants import Checker
 from runyard.testing.simulation.link import Link
-from runyard.testing.simulation.scenario import QUIET_AT_S, Jump, PlannedJob, PlannedPool, Scenario, Stop
+from runyard.testing.simulation.scenario import (
+    QUIET_AT_S,
+    Jump,
+    Mishap,
+    PlannedJob,
+    PlannedPool,
+    Scenario,
+    Stop,
+)
 from runyard.testing.simulation.service import Installation, Plant, SimulatedClock, SimulatedService
 from runyard.testing.simulation.sites import KeptStore, Sites
 from runyard.testing.simulation.snapshot import Reader
@@ -68,7 +77,10 @@ class Simulation:
         self._ledger = SqliteLedger(":memory:", clock=self._ledger_clock, is_threaded=False)
         self._ledger._hub = _OrderedHub()  # the one thing in it whose order hangs on addresses in memory
         self._sites = Sites(
-            [pool.name for pool in scenario.pools], now=SimulatedClock().now, script=self._play_of
+            [pool.name for pool in scenario.pools if not pool.is_fleet],
+            fleets={pool.name: self._fleet() for pool in scenario.pools if pool.is_fleet},
+            now=SimulatedClock().now,
+            script=self._play_of,
         )
         self._shared = Installation(
             ledger=self._ledger,
@@ -86,6 +98,15 @@ class Simulation:
         }
         self._trace: list[tuple[float, str, str, object]] = []
         self._checker: Checker | None = None
+
+    def _fleet(self) -> Fleet:
+        return Fleet(
+            self._ledger,
+            script=self._play_of,
+            checked=self._checked,
+            failing=self._scenario.rates.ledger,
+            dice=Random(f"machines {self._scenario.seed}"),
+        )
 
     @property
     def _indices(self) -> range:
@@ -108,6 +129,8 @@ class Simulation:
             call_outside(jump.at, self._jump, jump)
         for death in self._scenario.deaths:
             call_outside(death.at, self._die, death.service)
+        for mishap in self._scenario.mishaps:
+            call_outside(mishap.at, self._befall, mishap)
         for pool in self._scenario.pools:
             if pool.dropped_at is not None:
                 call_outside(pool.dropped_at, self._drop, pool)
@@ -141,8 +164,8 @@ class Simulation:
             note=self._note,
         )
         for pool in self._scenario.pools:
-            if pool.is_far:
-                world = self._sites.by_pool[pool.name]
+            if pool.is_far and not pool.is_fleet:
+                world = self._sites.worlds[pool.name]
                 world.outcome_lag_s = self._scenario.rates.outcome_lag_s
                 world.listing_lag_s = self._scenario.rates.listing_lag_s
 
@@ -241,6 +264,12 @@ class Simulation:
         if service is not None:
             self._note(service.process.name, "crashes", "")
             service.process.freeze()
+
+    def _befall(self, mishap: Mishap) -> None:
+        what = "vanishes" if mishap.lasts_s is None else f"is silent for {mishap.lasts_s:g} s"
+        for fleet in self._sites.fleets.values():
+            if (name := fleet.befall(mishap)) is not None:
+                self._note(name, what, "")
 
     def _drop(self, pool: PlannedPool) -> None:
         """Whoever has it is started anew, with a config that does not name it any more."""

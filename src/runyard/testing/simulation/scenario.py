@@ -33,11 +33,13 @@ class PlannedJob:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedPool:
     """`services` have it in their config, until each is started anew without it at `dropped_at`. Where it is far, calls
-    to its places go wrong and what is settled is kept for a while; where it is not, one service has it."""
+    to its places go wrong and what is settled is kept for a while; where it is not, one service has it. The places of
+    a fleet are machines."""
 
     settings: PoolSettings
     services: frozenset[int]
     is_far: bool
+    is_fleet: bool = False
     dropped_at: float | None = None
 
     @property
@@ -72,6 +74,15 @@ class Loss:
     pool: str
     told_after_s: float
     is_final: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mishap:
+    """One of the machines cannot call in for `lasts_s`, or vanishes (None). `number` chooses which."""
+
+    at: float
+    number: int
+    lasts_s: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +149,7 @@ class Scenario:
     jumps: tuple[Jump, ...]
     losses: tuple[Loss, ...]
     deaths: tuple[Death, ...]
+    mishaps: tuple[Mishap, ...]
     rates: Rates
     keep: Keep | None
     survivor: int

@@ -22,8 +22,8 @@ from runyard.ledger.port import Claimed, Ledger
 from runyard.model.clock import Clock
 from runyard.model.errors import LedgerUnavailable
 from runyard.providers.port import PoolShape, Provider
+from runyard.testing.machine_provider import MachineProvider
 from runyard.testing.scripted_provider import ScriptedProvider
-from runyard.testing.scripted_world import World
 from runyard.testing.simulation.link import Link, LinkedLedger, LinkedProvider
 from runyard.testing.simulation.scenario import PlannedPool
 from runyard.testing.simulation.sites import KeptStore, Sites
@@ -140,7 +140,7 @@ class SimulatedService:
 
     def _dispatcher(self, pool: PlannedPool) -> PoolDispatcher:
         ledger, plant = self._ledger, self._shared.plant
-        provider = self._provider(pool, self._shared.sites.by_pool[pool.name])
+        provider = self._provider(pool)
         sweep = plant.sweep(ledger=ledger, provider=provider, clock=self._clock)
         return PoolDispatcher(
             pool.settings,
@@ -154,12 +154,16 @@ class SimulatedService:
             timer_s=SAFETY_TIMER_S,
         )
 
-    def _provider(self, pool: PlannedPool, world: World) -> Provider:
+    def _provider(self, pool: PlannedPool) -> Provider:
+        sites, plant = self._shared.sites, self._shared.plant
+        if pool.is_fleet:
+            machines = MachineProvider(sites.fleets[pool.name].world)
+            return cast(Provider, LinkedProvider(plant.provider(machines), self.link))
         shape = PoolShape(slots=pool.settings.slots, budget=pool.settings.budget)
-        scripted = ScriptedProvider(world, shape=shape, is_far=pool.is_far)
+        scripted = ScriptedProvider(sites.worlds[pool.name], shape=shape, is_far=pool.is_far)
         if pool.is_far:
             scripted.misbehave = self.link.misbehave
-        return cast(Provider, LinkedProvider(self._shared.plant.provider(scripted), self.link))
+        return cast(Provider, LinkedProvider(plant.provider(scripted), self.link))
 
     def _context_of(self, claimed: Claimed, lease: PoolLease) -> AttemptContext:
         return AttemptContext(

@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from runyard.model.attempt import AttemptKey
 from runyard.model.outcome import Outcome
 from runyard.providers.port import AttemptRequest
 from runyard.testing.plays import Play
-from runyard.testing.scripted_world import Place, World
+from runyard.testing.scripted_world import World
+from runyard.testing.simulation.fleet import Fleet
 
 
 class Sites:
     """Looks at all worlds at once: an attempt may be started in one of them only, whichever it is."""
 
     def __init__(
-        self, pools: Iterable[str], *, now: Callable[[], float], script: Callable[[AttemptRequest], Play]
+        self,
+        pools: Iterable[str],
+        *,
+        fleets: Mapping[str, Fleet],
+        now: Callable[[], float],
+        script: Callable[[AttemptRequest], Play],
     ) -> None:
-        self.by_pool = {pool: World(now=now, script=script) for pool in pools}
+        self.worlds = {pool: World(now=now, script=script) for pool in pools}
+        self.fleets = fleets
+        self.by_pool: dict[str, World | Fleet] = {**self.worlds, **fleets}
 
     def starts(self, name: str) -> int:
         return sum(world.starts.get(name, 0) for world in self.by_pool.values())
 
     def end_of(self, name: str) -> Outcome | None:
-        return next((world.ends[name] for world in self.by_pool.values() if name in world.ends), None)
+        ends = [world.ends.get(name) for world in self.worlds.values()]
+        return next((end for end in ends + [one.end_of(name) for one in self.fleets.values()] if end), None)
 
-    def place_of(self, name: str) -> Place | None:
-        return next((world.places[name] for world in self.by_pool.values() if name in world.places), None)
+    def is_running(self, name: str) -> bool:
+        places = [world.places[name] for world in self.worlds.values() if name in world.places]
+        is_in_place = any(place.starts and place.is_running for place in places)
+        return is_in_place or any(fleet.is_running(name) for fleet in self.fleets.values())
 
     def running(self, uid: str) -> list[str]:
         """The names of all places where an attempt of this job runs."""
-        return [
-            key.resource_name for world in self.by_pool.values() for key in world.running if key.uid == uid
-        ]
+        names = [key.resource_name for world in self.worlds.values() for key in world.running]
+        names += [name for fleet in self.fleets.values() for name in fleet.running()]
+        return [name for name in names if name.startswith(f"runyard-{uid}-")]
 
     @property
     def left(self) -> list[str]:
-        return sorted(name for world in self.by_pool.values() for name in world.places)
+        names = [name for world in self.worlds.values() for name in world.places]
+        return sorted(names + [name for fleet in self.fleets.values() for name in fleet.left])
 
 
 class KeptStore:
