@@ -103,6 +103,7 @@ class MachineProvider:
         for machine in await self._living(records):
             await self._is_fenced(records, machine.name)  # an idle one is nobody's to notice
         queued = sum(one.queued for one in demand.classes)
+        await self._finish_drains(records, to=MachineState.READY if queued else MachineState.ENDING)
         living = await self._living(records)
         busy = sum(machine.held for machine in living)
         wanted = min(MACHINES_MAX, -(-(queued + busy) // self._slots_per_machine))
@@ -147,6 +148,13 @@ class MachineProvider:
             elif machine.state is MachineState.ENDING:
                 self.world.terminate(machine.name)
                 await records.change_machine(machine.name, seen=MachineState.ENDING, to=MachineState.GONE)
+
+    async def _finish_drains(self, records: Records, *, to: MachineState) -> None:
+        """What an owner left draining goes back to work while something waits, or ends."""
+        for machine in await self._living(records):
+            if machine.state is MachineState.DRAINING:
+                await records.change_machine(machine.name, seen=MachineState.DRAINING, to=to)
+        await self._carry_out(records)
 
     async def _end_idle(self, records: Records, living: Sequence[Machine], count: int) -> None:
         at = await records.now()
