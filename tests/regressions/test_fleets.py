@@ -123,9 +123,7 @@ async def an_idle_machine_left_draining(fleet: Fleet) -> Fence:
     name = "runyard-0123456789abcdef-m1"
     await ledger.intend_machine(fence, name, slots=2, facts={})
     fleet.world.launch(name)
-    await ledger.change_machine(
-        fence, name, seen=MachineState.INTENDED, to=MachineState.STARTING, facts={}
-    )
+    await ledger.change_machine(fence, name, seen=MachineState.INTENDED, to=MachineState.STARTING, facts={})
     await asyncio.sleep(BOOT_S + 2)
     assert await ledger.change_machine(
         fence, name, seen=MachineState.READY, to=MachineState.DRAINING, facts={}

@@ -1,6 +1,6 @@
 """From a seed to its history, the same one for ever.
 
-Two in five histories have one pool that one or two services share, the others up to four pools of several shapes
+Two in five histories have one pool that one or two services share, the others several pools of several shapes
 and owners. Each has its own mix of rates, so that some are calm but for one crash and some are a storm.
 """
 
@@ -148,7 +148,7 @@ def _actions(dice: Random, jobs: tuple[PlannedJob, ...]) -> tuple[Action, ...]:
     its owner look at everything, so that looks and ends overlap."""
     drawn = [_action(dice, jobs) for _ in range(dice.choice((0, 3, 8)))]
     checks = [
-        Action(at=round(dice.uniform(0, 50), 3), what="check") for _ in range(dice.choice((0, 0, 10, 30)))
+        Action(at=round(dice.uniform(0, 50), 3), what="check") for _ in range(dice.choice((0, 0, 10, 20)))
     ]
     return tuple(sorted(drawn + checks, key=lambda action: action.at))
 

@@ -43,13 +43,13 @@ def _pools(dice: Random, services: int) -> list[PlannedPool]:
     """Each host has its own, mostly; the far ones are everybody's or one service's."""
     pools = []
     for service in range(services):
-        if dice.random() < 0.75:
+        if dice.random() < 0.6:
             settings = _several(dice, f"host-{service + 1}")
             pools.append(PlannedPool(settings=settings, services=frozenset({service}), is_far=False))
     everybody = frozenset(range(services))
     if not pools or dice.random() < 0.8:
         pools.append(PlannedPool(settings=_several(dice, "far"), services=everybody, is_far=True))
-    if dice.random() < 0.35:
+    if dice.random() < 0.3:
         settings = dataclasses.replace(_several(dice, FLEET), provider=FLEET)
         pools.append(PlannedPool(settings=settings, services=everybody, is_far=True, is_fleet=True))
     if dice.random() < 0.4:
@@ -90,7 +90,7 @@ def _mishaps(dice: Random) -> tuple[Mishap, ...]:
             number=dice.randrange(100),
             lasts_s=dice.choice((None, 5.0, 29.0, 31.0, 33.0, 100.0)),
         )
-        for _ in range(dice.choice((0, 2, 4)))
+        for _ in range(dice.choice((1, 3, 5)))
     )
 
 

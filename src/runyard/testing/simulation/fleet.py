@@ -61,8 +61,9 @@ class Fleet:
 
     # -- what happens to it -----------------------------------------------------------------------------------------
     def befall(self, mishap: Mishap) -> str | None:
-        """Returns which machine it hit, if there was one."""
-        names = sorted(self.world.machines)
+        """Returns which machine it hit, if there was one: a busy one, where there is one."""
+        machines = self.world.machines
+        names = sorted(name for name in machines if running_on(machines[name])) or sorted(machines)
         if not names:
             return None
         machine = self.world.machines[names[mishap.number % len(names)]]

@@ -12,6 +12,9 @@ from runyard.testing.simulation.snapshot import PoolRow, Snapshot
 STATES = frozenset({"set_availability", "set_pool_health", "renew_pool"})
 """Writes of an owner about its pool alone."""
 
+OF_MACHINES = frozenset({"contact_machine", "report_attempt", "take_attempt", "drop_attempt"})
+"""What machines write in their own rows. Many, and no job or attempt changes by them."""
+
 FENCED = STATES | {"claim", "settle", "record_phases", "finish_operation"}
 
 
