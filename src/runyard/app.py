@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
 from runyard.artifacts.files import FileArtifactStore
+from runyard.artifacts.port import ArtifactStore
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
@@ -42,6 +43,7 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
+from runyard.logs.port import LogStore
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
@@ -89,7 +91,7 @@ class Service:
             renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
             renewal.start()
             stack.push_async_callback(renewal.close)
-            pools = await self._start_pools(ledger, renewal, stack)
+            pools = await self._start_pools(ledger, renewal, logs, artifacts, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -123,7 +125,12 @@ class Service:
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(
-        self, ledger: Ledger, renewal: Renewal, stack: contextlib.AsyncExitStack
+        self,
+        ledger: Ledger,
+        renewal: Renewal,
+        logs: LogStore,
+        artifacts: ArtifactStore,
+        stack: contextlib.AsyncExitStack,
     ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
@@ -154,7 +161,7 @@ class Service:
                     provider=provider,
                     owner=installation,
                     clock=self._clock,
-                    context_of=self._context_of(ledger),
+                    context_of=self._context_of(ledger, logs, artifacts),
                     operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
                     sweep=sweep,
                     renewal=renewal,
@@ -163,7 +170,7 @@ class Service:
             )
         return dispatchers
 
-    def _context_of(self, ledger: Ledger) -> ContextOf:
+    def _context_of(self, ledger: Ledger, logs: LogStore, artifacts: ArtifactStore) -> ContextOf:
         def context_of(claimed: Claimed, lease: PoolLease) -> AttemptContext:
             key = claimed.attempt.key
             return AttemptContext(
@@ -173,6 +180,8 @@ class Service:
                 log_directory=attempt_directory(self._folders.logs, key.uid, key.number),
                 log_bytes_max=self._settings.logs.attempt_bytes_max,
                 artifact_directory=attempt_directory(self._folders.artifacts, key.uid, key.number),
+                log_sink=lambda: logs.sink(key),
+                artifact_sink=lambda: artifacts.sink(key),
             )
 
         return context_of

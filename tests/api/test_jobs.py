@@ -5,6 +5,7 @@ from datetime import datetime
 
 import pytest
 
+from runyard.model.attempt import Progress
 from tests.api.world import a_document, failed
 
 
@@ -155,3 +156,16 @@ async def test_a_verb_is_never_part_of_a_name(admin, verb):
     assert answer.status_code == 405
     assert answer.headers["Allow"] == "POST"
     assert answer.json()["error"]["code"] == "method_not_allowed"
+
+
+async def test_an_attempt_says_where_it_runs_and_what_it_prepares(service, admin):
+    await admin.put("/api/v1/jobs/a", json=a_document())
+    claimed = await service.claim(is_running=False)
+    progress = Progress(text="pulling debian:12", at=1.0, fraction=0.5, done_bytes=1, total_bytes=2)
+    await service.tell(claimed.attempt.key, progress, node="n1", image="sha256:1")
+    [attempt] = (await admin.get("/api/v1/jobs/a")).json()["attempts"]
+
+    assert attempt["placement"] == {"node": "n1", "image": "sha256:1"}
+    assert attempt["progress"] == {
+        "text": "pulling debian:12", "at": "1970-01-01T00:00:01Z", "fraction": 0.5, "done_bytes": 1, "total_bytes": 2,
+    }  # fmt: skip

@@ -18,7 +18,7 @@ from runyard.clock import SystemClock
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.logs.files import FileLogStore
-from runyard.model.attempt import AttemptKey
+from runyard.model.attempt import AttemptKey, Progress
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succeeded
 from runyard.model.pool import Fence, PoolHealth, WaitCode, soon
 from runyard.model.token import Scope, Token
@@ -74,7 +74,7 @@ class Service:
             transport=transport, base_url="http://runyard.test", headers=headers, **options
         )
 
-    async def claim(self) -> Claimed:
+    async def claim(self, *, is_running: bool = True) -> Claimed:
         """The next job, taken as the owner of the pool takes it."""
         if self._fence is None:
             self._fence = await self.ledger.acquire_pool("local", owner="test", lease_s=600)
@@ -88,8 +88,13 @@ class Service:
                 budget=a_pool_settings().budget,
             )
         )
-        await self.ledger.record_phases(self._fence, claimed.attempt.key, {"running": self.clock.now()})
+        if is_running:
+            await self.ledger.record_phases(self._fence, claimed.attempt.key, {"running": self.clock.now()})
         return claimed
+
+    async def tell(self, key: AttemptKey, progress: Progress | None = None, **placement: str) -> None:
+        assert self._fence is not None
+        await self.ledger.record_status(self._fence, key, placement=placement, progress=progress)
 
     async def settle(self, key: AttemptKey, outcome: Outcome | None = None) -> None:
         assert self._fence is not None

@@ -43,6 +43,14 @@ def test_job_shows_attempts_phases_outcome_and_reason(runyard, served, client):
     assert json.loads(runyard("job", "one", "--json").out)["exit_code"] == 3
 
 
+def test_job_shows_where_an_attempt_runs_and_what_is_prepared(runyard, served, client):
+    client.submit(DOCUMENT, "one")
+    served.claim(is_running=False).prepares("pulling debian:12", node="n-17")
+    said = runyard("job", "one").out
+    assert "n-17" in said
+    assert "pulling debian:12" in said
+
+
 def test_why_says_it_pool_by_pool(runyard, served, client):
     client.submit(DOCUMENT, "one")
     client.pools.pause("local")

@@ -49,6 +49,13 @@ def test_a_running_job_is_described_by_its_last_phase(served, client: Client):
     assert describe(client.get("one"), why) == "one: running, running in local"
 
 
+def test_a_job_whose_place_prepares_is_described_by_what_that_is_busy_with(served, client: Client):
+    client.submit({"steps": [{"run": "true"}]}, "one")
+    run = served.claim(is_running=False)
+    run.prepares("pulling debian:12", fraction=0.4)
+    assert describe(client.get("one"), why) == "one: starting in local: pulling debian:12, 40%"
+
+
 def test_the_line_comes_while_the_job_waits_and_goes_when_it_speaks(served, start):
     ours, theirs = pty.openpty()
     process = start("run", "--id", "one", "--", "x", stderr=theirs)

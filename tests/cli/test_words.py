@@ -4,7 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from runyard.cli.words import age_of, print_table, printable, size_of, span
+from runyard.cli.words import age_of, print_table, printable, progress_words, size_of, span
+from runyard.wire.answers import ProgressAnswer
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
@@ -35,3 +36,16 @@ def test_ages_look_both_ways():
 @pytest.mark.parametrize(("size", "expected"), [(None, None), (1, "1"), (1536, "1.5Ki"), (1 << 30, "1Gi")])
 def test_sizes_are_short(size, expected):
     assert size_of(size) == expected
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        ({}, "pulling debian:12"),
+        ({"fraction": 0.4}, "pulling debian:12, 40%"),
+        ({"done_bytes": 12 << 20, "total_bytes": 30 << 20}, "pulling debian:12, 12Mi of 30Mi"),
+        ({"done_bytes": 5}, "pulling debian:12, 5"),
+    ],
+)
+def test_progress_says_what_is_known_and_no_more(known, expected):
+    assert progress_words(ProgressAnswer(text="pulling debian:12", at=NOW, **known)) == expected

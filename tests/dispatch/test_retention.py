@@ -9,6 +9,7 @@ from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
 from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobState
+from runyard.model.machine import MachineState, machine_name
 from runyard.model.outcome import succeeded
 from tests.dispatch.conftest import Yard
 
@@ -107,3 +108,16 @@ async def test_of_a_forgotten_job_no_folder_is_left(yard: Yard, tmp_path: Path) 
     await retention(yard, logs, Shelf([key]), logs_bytes_max=1 << 30).sweep()
     logs.close()
     assert names_in(tmp_path) == []
+
+
+async def test_rows_of_gone_machines_go_after_a_day_and_living_ones_stay(yard: Yard) -> None:
+    fence = await yard.ledger.acquire_pool("local", owner="service-1", lease_s=1)
+    assert fence is not None
+    gone, living = (machine_name("installation", "local", number) for number in (1, 2))
+    for name in (gone, living):
+        await yard.ledger.intend_machine(fence, name, slots=1, facts={})
+    await yard.ledger.change_machine(fence, gone, seen=MachineState.INTENDED, to=MachineState.GONE, facts={})
+    for hours, names in ((23, [gone, living]), (2, [living])):
+        yard.clock.time += hours * 3600
+        await retention(yard, Shelf([]), Shelf([])).sweep()
+        assert [one.name for one in await yard.ledger.list_machines("local", with_gone=True)] == names

@@ -251,3 +251,12 @@ async def test_only_its_own_user_may_list_the_root(tmp_path, was_there):
     store.close()
 
     assert root.stat().st_mode & 0o777 == 0o700
+
+
+async def test_who_goes_on_with_a_log_from_afar_is_told_where_it_ended(store):
+    sink = store.sink(KEY)
+    assert await sink.size("000", "stdout") == 0
+    await sink.append("000", "stdout", 4, b"abc")
+    assert await store.sink(KEY).size("000", "stdout") == 7
+    with pytest.raises(Invalid):
+        await sink.size("../000", "stdout")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from runyard.model.machine import machine_name
 from runyard.policy.prune import BOOT_ALLOWANCE_S, PER_SWEEP_MAX, Pruned, PruneState, choose_unknown
 
 NOW = 10_000.0
@@ -62,3 +63,9 @@ def test_at_most_a_few_go_in_one_sweep_and_the_oldest_first() -> None:
 
 def test_a_name_that_is_not_of_our_form_is_never_touched() -> None:
     assert sweep({"somebody-elses": OLD, "runyard-short-1": OLD})[0].destroy == ()
+
+
+def test_a_machine_that_has_no_row_goes_and_a_living_one_is_kept() -> None:
+    machine = machine_name("installation", "pool", 1)
+    assert sweep({machine: OLD})[0].destroy == (machine,)
+    assert sweep({machine: OLD}, living=frozenset({machine}))[0].destroy == ()

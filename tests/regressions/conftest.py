@@ -41,13 +41,19 @@ class Yard:
         self.world.script = lambda request: Play(**play)
 
     def start_owner(
-        self, name: str = "service-1", *, provider: Any = None, ledger: Any = None, is_far: bool = True
+        self,
+        name: str = "service-1",
+        *,
+        provider: Any = None,
+        ledger: Any = None,
+        is_far: bool = True,
+        pool: str = "local",
     ) -> Process:
         ledger = cast(Ledger, ledger or self.ledger)
         provider = provider or ScriptedProvider(self.world, is_far=is_far)
         sweep = Sweep(ledger=ledger, provider=provider, clock=self.clock)
         dispatcher = PoolDispatcher(
-            a_pool_settings(),
+            a_pool_settings(name=pool),
             ledger=ledger,
             provider=provider,
             owner=name,

@@ -13,6 +13,7 @@ from runyard.model.errors import InvalidRequest, NoCapacity, ProviderDenied, Thr
 from runyard.model.job import JobState, Retry
 from runyard.model.operation import OperationKind
 from runyard.model.outcome import ReasonCode
+from runyard.model.pool import Fence
 from runyard.policy.retry import UNSEEN_TRIES_MAX
 from runyard.providers.port import AttemptRequest
 from runyard.testing.misbehaviour import Fault, Verb, lost_reply, lost_request, refusal
@@ -80,7 +81,7 @@ async def test_6_what_became_busy_after_the_look_is_not_destroyed(yard: Yard) ->
     await asyncio.sleep(1000)
     owner.freeze()
     provider = ScriptedProvider(yard.world)
-    fence = await yard.ledger.acquire_pool("local", owner="sweeper", lease_s=60)
+    fence = Fence("local", 1)
     sweep = Sweep(ledger=ReadBeforeTheClaim(yard.ledger), provider=provider, clock=yard.clock)
     for _ in range(3):
         await sweep.run(fence)

@@ -17,6 +17,7 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, ClaimRequest
 from runyard.logs.files import FileLogStore
 from runyard.logs.layout import step_key, stream_file
+from runyard.model.attempt import Progress
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succeeded
 from runyard.model.token import Scope, Token
 from runyard.policy import retry
@@ -116,11 +117,11 @@ class Served:
         self.fence = await self.ledger.acquire_pool("local", owner="tests", lease_s=1e7)
 
     # -- the pool -------------------------------------------------------------------------------------------------
-    def claim(self) -> "Run":
+    def claim(self, *, is_running: bool = True) -> "Run":
         """Waits for a job that is ready, takes it, and lets it run."""
-        return Run(self, self.act(self._claim()))
+        return Run(self, self.act(self._claim(is_running=is_running)))
 
-    async def _claim(self) -> Claimed:
+    async def _claim(self, *, is_running: bool = True) -> Claimed:
         subscription = self.ledger.subscribe("ready")
         try:
             while True:
@@ -132,7 +133,8 @@ class Served:
                 claimed = await self.ledger.claim(request) if rooms else []
                 if claimed:
                     key = claimed[0].attempt.key
-                    await self.ledger.record_phases(self.fence, key, {"running": time.time()})
+                    if is_running:
+                        await self.ledger.record_phases(self.fence, key, {"running": time.time()})
                     return claimed[0]
                 await subscription.wait(0.05)
         finally:
@@ -165,6 +167,13 @@ class Run:
         directory = self.served.logs.directory(self.key)
         with stream_file(directory, step_key(step), stream).open("ab") as file:
             file.write(data)
+        return self
+
+    def prepares(self, text: str, fraction: float | None = None, **placement: str) -> "Run":
+        ledger, progress = self.served.ledger, Progress(text=text, at=time.time(), fraction=fraction)
+        self.served.act(
+            ledger.record_status(self.served.fence, self.key, placement=placement, progress=progress)
+        )
         return self
 
     def leaves(self, path: str, data: bytes) -> "Run":

@@ -9,7 +9,9 @@ from typing import Any
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import ClaimRequest
 from runyard.ledger.sqlite.ledger import SqliteLedger
+from runyard.model.attempt import AttemptKey
 from runyard.model.errors import Unreachable
+from runyard.model.machine import BindingState, MachineState
 from runyard.model.outcome import lost
 from runyard.model.pool import Fence
 from runyard.testing.scripted_provider import ScriptedProvider
@@ -35,8 +37,14 @@ class LedgerWith(Wrapped):
 
     def at_any_epoch(self, fence: Fence) -> Fence:
         assert self._wrapped._writer is not None
-        row = self._wrapped._writer._connection.execute("SELECT epoch FROM pools").fetchone()
-        return Fence(fence.pool, row["epoch"])
+        row = self._wrapped._writer._connection.execute(
+            "SELECT epoch FROM pools WHERE name = ?", (fence.pool,)
+        ).fetchone()
+        return fence if row is None else Fence(fence.pool, row["epoch"])
+
+    def rows(self, text: str, *values: object) -> list[Any]:
+        assert self._wrapped._writer is not None
+        return list(self._wrapped._writer._connection.execute(text, values).fetchall())
 
 
 class NoFencing(LedgerWith):
@@ -109,6 +117,144 @@ class ChargeNotCorrected(LedgerWith):
         for row in before:
             self.sql("UPDATE shares SET vtime = ? WHERE queue = ? AND tenant = ?", *row)
         return job
+
+
+class LimitsByPool(LedgerWith):
+    """A tenant's running limit holds in each pool, not over all of them."""
+
+    async def claim(self, request: ClaimRequest):
+        self.sql(
+            "UPDATE fair SET is_blocked = 0 WHERE (SELECT count(*) FROM attempts a JOIN jobs j ON j.uid = a.uid"
+            " WHERE a.state <> 'ended' AND a.pool = ? AND j.tenant = fair.tenant)"
+            " < (SELECT running_max FROM tenants WHERE name = fair.tenant)",
+            request.fence.pool,
+        )
+        return await self._wrapped.claim(request)
+
+
+class TakesWhatItCannotRun(LedgerWith):
+    """The claim does not ask whether the class fits the pool."""
+
+    async def claim(self, request: ClaimRequest):
+        rooms = {row["class_key"]: 1 for row in self.rows("SELECT class_key FROM classes")}
+        return await self._wrapped.claim(dataclasses.replace(request, rooms=rooms))
+
+
+class FollowsForeignAttempts(LedgerWith):
+    """An owner adopts whatever is unfinished, of whichever pool."""
+
+    async def list_unfinished(self, fence):
+        unfinished = list(await self._wrapped.list_unfinished(fence))
+        for row in self.rows("SELECT name, epoch FROM pools WHERE name <> ?", fence.pool):
+            unfinished += await self._wrapped.list_unfinished(Fence(row["name"], row["epoch"]))
+        return unfinished
+
+
+class CaretakerIgnoresLease(LedgerWith):
+    async def list_pools(self):
+        return [dataclasses.replace(pool, owner=None) for pool in await self._wrapped.list_pools()]
+
+    async def acquire_pool(self, name, *, owner, lease_s):
+        if owner.endswith("/caretaker"):
+            self.sql("UPDATE pools SET owner = NULL WHERE name = ?", name)
+        return await self._wrapped.acquire_pool(name, owner=owner, lease_s=lease_s)
+
+
+class ForgetsWithoutSettling(LedgerWith):
+    """A pool that is given up goes, what it ran stays as it was."""
+
+    async def list_unfinished(self, fence):
+        unfinished = await self._wrapped.list_unfinished(fence)
+        owner = (await self._wrapped.get_pool(fence.pool)).owner
+        return [] if owner is None or owner.endswith("/caretaker") else unfinished
+
+
+class DropsPoolsInUse(LedgerWith):
+    async def delete_pool(self, name):
+        self.sql("UPDATE pools SET starting = 0, running = 0 WHERE name = ?", name)
+        await self._wrapped.delete_pool(name)
+
+
+class DropsPoolsUnsettled(ForgetsWithoutSettling, DropsPoolsInUse):
+    pass
+
+
+class LogsOfUnfinishedJobsExpire(LedgerWith):
+    async def list_expired_logs(self, *, ended_before, limit):
+        found = self.rows(
+            "SELECT uid, number FROM attempts WHERE is_logs_deleted = 0 AND ended_at < ? LIMIT ?",
+            ended_before,
+            limit,
+        )
+        return [AttemptKey(row["uid"], row["number"]) for row in found]
+
+
+class JobsExpireBeforeTheirLogs(LedgerWith):
+    async def list_attempts(self, uid):
+        return []
+
+
+class UnfinishedJobsExpire(LedgerWith):
+    """By their submission, and deleted without a look at their state."""
+
+    async def list_expired_jobs(self, *, ended_before, limit):
+        found = self.rows(
+            "SELECT uid FROM jobs WHERE submitted_at < ? AND state = 'queued' LIMIT ?", ended_before, limit
+        )
+        return [row["uid"] for row in found]
+
+    async def delete_job(self, uid):
+        self.sql("DELETE FROM jobs WHERE uid = ?", uid)
+
+
+class UnbindsWhatIsTaken(LedgerWith):
+    """An owner takes an attempt back that its machine runs already, and gives it to another."""
+
+    async def bind_attempt(self, fence, key, machine):
+        self.sql(
+            "UPDATE bindings SET state = 'unbound', machine = NULL, taken_at = NULL"
+            " WHERE uid = ? AND number = ? AND state = 'taken'",
+            key.uid,
+            key.number,
+        )
+        return await self._wrapped.bind_attempt(fence, key, machine)
+
+    async def get_binding(self, key):
+        binding = await self._wrapped.get_binding(key)
+        if binding is None or binding.state is not BindingState.TAKEN:
+            return binding
+        return dataclasses.replace(binding, state=BindingState.UNBOUND, machine=None)
+
+
+class DrainsBusyMachines(LedgerWith):
+    """Idle as the owner saw it a moment ago is idle enough."""
+
+    async def list_machines(self, pool, *, with_gone=False):
+        return [
+            dataclasses.replace(machine, held=0)
+            for machine in await self._wrapped.list_machines(pool, with_gone=with_gone)
+        ]
+
+    async def change_machine(self, fence, name, *, seen, to, facts):
+        if to is MachineState.DRAINING:
+            self.sql("UPDATE machines SET state = 'draining' WHERE name = ? AND state = 'ready'", name)
+        return await self._wrapped.change_machine(fence, name, seen=seen, to=to, facts=facts)
+
+
+class CondemnsUnheard(LedgerWith):
+    """A machine that did not call in for a moment is dead."""
+
+    async def list_machines(self, pool, *, with_gone=False):
+        return [
+            dataclasses.replace(machine, contact_at=machine.contact_at and machine.contact_at - 30.0)
+            for machine in await self._wrapped.list_machines(pool, with_gone=with_gone)
+        ]
+
+    async def fence_machine(self, fence, name, reason):
+        """And its attempts are lost with it, before it is ended."""
+        await self._wrapped.fence_machine(fence, name, reason)
+        self.sql("UPDATE machines SET state = 'gone' WHERE name = ?", name)
+        return True
 
 
 class ForgetsOnTakeover(LedgerWith):
@@ -195,6 +341,18 @@ PLANTED: dict[str, tuple[Plant, set[str]]] = {
     "cancel flag ignored in settle": (Plant(ledger=CancelIgnored), {"cancel"}),
     "retry counted for unseen": (Plant(ledger=UnseenCostsARetry), {"I8"}),
     "charge not corrected": (Plant(ledger=ChargeNotCorrected), {"I12"}),
+    "limit of a tenant by pool": (Plant(ledger=LimitsByPool), {"I6"}),
+    "claim of what does not fit the pool": (Plant(ledger=TakesWhatItCannotRun), {"I6"}),
+    "attempts of another pool adopted": (Plant(ledger=FollowsForeignAttempts), {"I3", "ownership"}),
+    "caretaker ignores the lease": (Plant(ledger=CaretakerIgnoresLease), {"ownership"}),
+    "forgotten without settling": (Plant(ledger=ForgetsWithoutSettling), {"I10"}),
+    "pool dropped with what it runs": (Plant(ledger=DropsPoolsUnsettled), {"counters", "I10", "ownership"}),
+    "log of an unfinished job expires": (Plant(ledger=LogsOfUnfinishedJobsExpire), {"retention"}),
+    "job deleted before its log": (Plant(ledger=JobsExpireBeforeTheirLogs), {"retention"}),
+    "unfinished job expires": (Plant(ledger=UnfinishedJobsExpire), {"I1", "retention"}),
+    "taken back after the take": (Plant(ledger=UnbindsWhatIsTaken), {"I4", "once"}),
+    "busy machine drained": (Plant(ledger=DrainsBusyMachines), {"I9"}),
+    "machine lost without its end": (Plant(ledger=CondemnsUnheard), {"I4", "once"}),
     "unfinished attempts not read at a takeover": (Plant(ledger=ForgetsOnTakeover), {"I10", "I6"}),
     "lost wake-up without timer": (Plant(ledger=LostWakeUps), {"I10"}),
     "silence read as absence": (Plant(provider=SilenceIsAbsence), {"I4", "once"}),

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from runyard.api.job_specs import document_of
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.event import JobEvent
 from runyard.model.job import Job
 from runyard.model.operation import Operation
@@ -24,6 +24,7 @@ from runyard.wire.answers import (
     JobPage,
     OperationAnswer,
     PoolAnswer,
+    ProgressAnswer,
     QueueAnswer,
     ReasonAnswer,
     TenantAnswer,
@@ -116,6 +117,20 @@ def attempt_answer(job_id: str, attempt: Attempt) -> AttemptAnswer:
         usage=UsageAnswer(wall_s=usage.wall_s, cpu_s=usage.cpu_s, memory_bytes_peak=usage.memory_bytes_peak)
         if usage
         else None,
+        placement=dict(attempt.placement),
+        progress=progress_answer(attempt.progress),
+    )
+
+
+def progress_answer(progress: Progress | None) -> ProgressAnswer | None:
+    if progress is None:
+        return None
+    return ProgressAnswer(
+        text=progress.text,
+        at=datetime.fromtimestamp(progress.at, UTC),
+        fraction=progress.fraction,
+        done_bytes=progress.done_bytes,
+        total_bytes=progress.total_bytes,
     )
 
 

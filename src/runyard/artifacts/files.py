@@ -11,7 +11,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from runyard.artifacts.port import ARTIFACTS_MAX, Artifact, OpenArtifact
+from runyard.artifacts.port import ARTIFACTS_MAX, Artifact, ArtifactSink, OpenArtifact
+from runyard.artifacts.sink import FileArtifactSink
 from runyard.model.attempt import AttemptKey
 
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -42,6 +43,9 @@ class FileArtifactStore:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if root.stat().st_uid == os.geteuid():
             root.chmod(0o700)  # an older release's was open: the folders in it are named after jobs
+
+    def sink(self, key: AttemptKey) -> ArtifactSink:
+        return FileArtifactSink(self.directory(key))
 
     def directory(self, key: AttemptKey) -> Path:
         return self._root / key.uid / str(key.number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 from runyard.model.attempt import AttemptKey
 
 ARTIFACTS_MAX = 10_000
+ARTIFACT_BYTES_MAX = 10 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,18 @@ class OpenArtifact(Protocol):
     def close(self) -> None: ...
 
 
+class ArtifactSink(Protocol):
+    """Where a collector that is far puts an attempt's files."""
+
+    async def store(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        """Keeps one file: all of it or nothing, in the place of what had the path before. Raises Invalid for a path
+        that leaves the attempt's directory, and above ARTIFACT_BYTES_MAX or ARTIFACTS_MAX of the attempt."""
+        ...
+
+
 class ArtifactStore(Protocol):
+    def sink(self, key: AttemptKey) -> ArtifactSink: ...
+
     def directory(self, key: AttemptKey) -> Path:
         """Where a collector on this host puts the attempt's files; it makes the directory on need."""
         ...

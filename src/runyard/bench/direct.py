@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -19,6 +18,7 @@ from runyard.model.job import JobSpec, Step
 from runyard.model.requirements import Requirements
 from runyard.providers.local.provider import LocalProvider
 from runyard.providers.port import AttemptRequest, ProviderConfig
+from runyard.testing.memory_context import MemoryContext
 
 SMALL = Requirements(cpu_millis=100, memory_bytes=64 << 20)
 
@@ -67,19 +67,17 @@ class DirectSandbox:
         return elapsed
 
 
-class _Context:
-    """A RunContext that keeps nothing."""
+class _Context(MemoryContext):
+    """What the provider records stays here; what the step prints is where the log's readers look."""
 
     def __init__(self, folder: Path, key: AttemptKey) -> None:
-        self.log_directory = attempt_directory(folder / "logs", key.uid, key.number)
-        self.artifact_directory = attempt_directory(folder / "artifacts", key.uid, key.number)
-        self.log_bytes_max = 1 << 20
+        super().__init__(folder)
+        self._key = key
 
-    def may_create(self, within_s: float) -> bool:
-        return True
+    @property
+    def log_directory(self) -> Path:
+        return attempt_directory(self._folder / "logs", self._key.uid, self._key.number)
 
-    async def record_phase(self, name: str, at: float) -> None:
-        return None
-
-    async def record_outputs(self, outputs: Mapping[str, str]) -> None:
-        return None
+    @property
+    def artifact_directory(self) -> Path:
+        return attempt_directory(self._folder / "artifacts", self._key.uid, self._key.number)

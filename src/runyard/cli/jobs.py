@@ -18,6 +18,7 @@ from runyard.cli.words import (
     print_json,
     print_table,
     printable,
+    progress_words,
     say,
     say_error,
     size_of,
@@ -153,6 +154,8 @@ def _print_attempt(attempt: AttemptAnswer) -> None:
             ("signal", attempt.signal),
             ("cpu", None if cpu_s is None else f"{cpu_s:.1f}s"),
             ("memory peak", size_of(usage.memory_bytes_peak) if usage else None),
+            *((f"  {name}", value) for name, value in attempt.placement.items()),
+            ("now", progress_words(attempt.progress) if attempt.progress else None),
         ]
     )
     before: datetime = attempt.claimed_at

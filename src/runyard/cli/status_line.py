@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from runyard.cli.words import printable, span
+from runyard.cli.words import printable, progress_words, span
 from runyard.sdk.errors import RunyardApiError
 
 if TYPE_CHECKING:
@@ -69,13 +69,15 @@ class StatusLine:
 
 
 def describe(job: JobAnswer, ask_why: Callable[[], WhyAnswer]) -> str:
-    """`id: queued, pool_full: all 4 slots of local are taken, ready in about 20s`; then the last phase."""
+    """`id: queued, pool_full: all 4 slots of local are taken, ready in about 20s`; then the last phase, and
+    what a place that prepares is busy with."""
     head = f"{job.id}: {job.state}"
     if job.state == "queued":
         return f"{head}{waiting_words(ask_why())}"
     attempt = job.attempts[-1] if job.attempts else None
     phase = max(attempt.phases, key=lambda name: attempt.phases[name]) if attempt and attempt.phases else ""
-    return printable(f"{head}{f', {phase}' if phase else ''}{f' in {attempt.pool}' if attempt else ''}")
+    busy = f": {progress_words(attempt.progress)}" if attempt and attempt.progress else ""
+    return printable(f"{head}{f', {phase}' if phase else ''}{f' in {attempt.pool}' if attempt else ''}{busy}")
 
 
 def waiting_words(why: WhyAnswer) -> str:

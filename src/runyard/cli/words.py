@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from runyard.cli.cures import AnyProblem
     from runyard.sdk.errors import RunyardApiError
+    from runyard.wire.answers import ProgressAnswer
 
 _COLOURS = {
     "succeeded": "32",
@@ -141,6 +142,17 @@ def span(seconds: float) -> str:
         elif parts:
             break
     return "".join(parts[:2]) or "0s"
+
+
+def progress_words(progress: ProgressAnswer) -> str:
+    """`pulling debian:12, 40%, 12Mi of 30Mi`."""
+    parts = [progress.text]
+    if progress.fraction is not None:
+        parts.append(f"{progress.fraction:.0%}")
+    if progress.done_bytes is not None:
+        total = "" if progress.total_bytes is None else f" of {size_of(progress.total_bytes)}"
+        parts.append(f"{size_of(progress.done_bytes)}{total}")
+    return ", ".join(parts)
 
 
 def size_of(size: int | None) -> str | None:

@@ -23,10 +23,13 @@ log = structlog.get_logger()
 class Caretaker:
     """Any number of services may run one: the pool's lease decides who answers. `own_pools` have their dispatcher."""
 
-    def __init__(self, *, ledger: Ledger, owner: str, own_pools: frozenset[str]) -> None:
+    def __init__(
+        self, *, ledger: Ledger, owner: str, own_pools: frozenset[str], look_s: float = LOOK_S
+    ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._own_pools = own_pools
+        self._look_s = look_s
 
     async def run(self) -> None:
         await self._warn()
@@ -35,7 +38,7 @@ class Caretaker:
                 await self.tick()
             except LedgerUnavailable as error:
                 log.error("ledger_unavailable", error=error.message)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(self._look_s)
 
     async def tick(self) -> None:
         for pool in await self._ledger.list_pools():

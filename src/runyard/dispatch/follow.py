@@ -199,6 +199,7 @@ class AttemptFollower:
                     decide=retry.decide,
                     phases=self._context.phases,
                     outputs=self._context.outputs,
+                    placement=self._context.placement,
                 )
             except LedgerUnavailable as error:
                 self._log.error("ledger_unavailable", error=error.message, retry_s=LEDGER_RETRY_S)

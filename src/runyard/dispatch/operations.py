@@ -11,6 +11,7 @@ import structlog
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Ledger
 from runyard.model.errors import Fenced, LedgerUnavailable, RunyardError
+from runyard.model.machine import MachineState
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import lost
 from runyard.model.pool import Fence
@@ -74,11 +75,15 @@ class PoolOperations:
 
 
 async def forget(ledger: Ledger, fence: Fence) -> Mapping[str, Any]:
-    """The operator's word that the pool's host is gone for good: the proof of death of all it ran."""
+    """The operator's word that the pool's host, or its fleet, is gone for good: the proof of death of all it ran."""
+    reason = f"an operator declared pool '{fence.pool}' gone"
+    for machine in await ledger.list_machines(fence.pool):
+        await ledger.fence_machine(fence, machine.name, reason)
+        await ledger.change_machine(
+            fence, machine.name, seen=MachineState.ENDING, to=MachineState.GONE, facts={}
+        )
     unfinished = await ledger.list_unfinished(fence)
     for claimed in unfinished:
-        outcome = lost(
-            f"an operator declared pool '{fence.pool}' gone", was_seen=claimed.attempt.started_at is not None
-        )
+        outcome = lost(reason, was_seen=claimed.attempt.started_at is not None)
         await ledger.settle(fence, claimed.attempt.key, outcome, decide=retry.decide)
     return {"ok": True, "lost": [claimed.attempt.key.resource_name for claimed in unfinished]}

@@ -100,6 +100,10 @@ class PoolLease:
         """Whether it holds for that long still, if nobody renews it."""
         return self.remaining_s() > seconds
 
+    def now(self) -> float:
+        """This service's wall clock, for what people read."""
+        return self._clock.now()
+
     def lose(self) -> None:
         """Another owns the pool, or may do so."""
         self.lost.set()

@@ -16,12 +16,13 @@ from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
+from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.renewal import LoopRenewal, Renewal
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
-from runyard.model.errors import Fenced, LedgerUnavailable, ProviderError, RunyardError
+from runyard.model.errors import Fenced, LedgerUnavailable, NotFound, ProviderError, RunyardError
 from runyard.model.pool import (
     Availability,
     AvailabilityKind,
@@ -105,7 +106,7 @@ class PoolDispatcher:
         try:
             while True:
                 lease = self._lease = self._new_lease()
-                await lease.take()
+                await self._take(lease)
                 try:
                     await self._own(lease)
                 except Fenced as error:
@@ -115,6 +116,20 @@ class PoolDispatcher:
                     await lease.release()
         finally:
             await self._aftermath.finish()
+
+    async def _take(self, lease: PoolLease) -> None:
+        """Returns once the pool is ours. One that an operator gave up while we did not answer is in our config all the
+        same: here it is again."""
+        while True:
+            try:
+                return await lease.take()
+            except NotFound:
+                self._log.warning("pool_given_up", cure="drop it from the config, if that was meant")
+            try:
+                await self._ledger.put_pool(self._settings)
+            except LedgerUnavailable as error:
+                self._log.error("ledger_unavailable", error=error.message)
+            await asyncio.sleep(TIMER_S)
 
     def drain(self) -> None:
         """Takes nothing new from now on."""
@@ -244,7 +259,8 @@ class PoolDispatcher:
     async def _recover(self, lease: PoolLease) -> None:
         """Follows every unfinished attempt that is not followed yet, and passes on cancels (also those of which the
         wake-up was lost: this is the timer's work too). What ended while the rows were on their way is not followed
-        again: its place may be gone already, and run_job would start it anew."""
+        again: its place may be gone already, and run_job would start it anew. What was settled over its follower's head
+        (an operator gave the pool up) is let go of."""
         self._ended_since_look.clear()
         followed = list(self._followers.values())
         unfinished = await self._ledger.list_unfinished(lease.fence)
@@ -280,14 +296,14 @@ class PoolDispatcher:
             return
         classes = await self._ledger.list_demand(lease.fence)
         if not classes:
-            await self._tell_demand(classes)  # a fleet shrinks by hearing that nothing waits
+            await self._tell_demand(lease, classes)  # a fleet shrinks by hearing that nothing waits
             return
         answers = await self._ask(classes)
         await self._state(lease, answers)
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
             await self._claim(lease, rooms)
-        await self._tell_demand(classes)
+        await self._tell_demand(lease, classes)
 
     def _has_news(self) -> bool:
         """A full pool need not look at each new job, only often enough to say to the waiting that it is full."""
@@ -315,10 +331,12 @@ class PoolDispatcher:
             self._log.warning("place_not_asked", error=why)
             return soon(WaitCode.POOL_UNHEALTHY, why)
 
-    async def _tell_demand(self, classes: list[ClassDemand]) -> None:
+    async def _tell_demand(self, lease: PoolLease, classes: list[ClassDemand]) -> None:
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                await self._provider.handle_queue_size(self._demand(classes))
+                await self._provider.handle_queue_size(
+                    self._demand(classes), LeaseRecords(self._ledger, lease)
+                )
         except (ProviderError, TimeoutError) as error:
             self._log.warning("demand_not_told", error=str(error) or "no answer")
 

@@ -14,6 +14,8 @@ from runyard.model.errors import UserError
 
 BATCH = 200
 EVENTS_KEPT_S = 7 * 86400.0
+MACHINES_KEPT_S = 86400.0
+"""Of what is gone: long enough that no late create can come under a name that is forgotten."""
 
 log = structlog.get_logger()
 
@@ -58,6 +60,8 @@ class Retention:
         await self._by_size("artifacts", artifacts, keep.artifacts_bytes_max, now)
         await self._jobs(now - keep.jobs_s)
         while await ledger.delete_events(before=now - EVENTS_KEPT_S, limit=BATCH) == BATCH:
+            pass
+        while await ledger.delete_gone_machines(before=now - MACHINES_KEPT_S, limit=BATCH) == BATCH:
             pass
 
     async def _by_age(self, name: str, kind: _Kind, ended_before: float) -> None:

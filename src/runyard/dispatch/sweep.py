@@ -8,6 +8,7 @@ from runyard.ledger.port import Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
 from runyard.model.errors import ProviderError
+from runyard.model.machine import MachineState
 from runyard.model.pool import Fence
 from runyard.policy.prune import Pruned, PruneState, choose_unknown
 from runyard.providers.port import Provider
@@ -28,6 +29,7 @@ class Sweep:
         """One sweep. Raises ProviderError when the listing failed (nothing is concluded), Fenced."""
         listing = await self._provider.list_resources()
         living = {claimed.attempt.key.resource_name for claimed in await self._ledger.list_unfinished(fence)}
+        living |= {machine.name for machine in await self._ledger.list_machines(fence.pool)}
         pruned, state = choose_unknown(
             names={resource.name: resource.created_at for resource in listing.resources},
             is_complete=listing.is_complete,
@@ -47,6 +49,9 @@ class Sweep:
         attempt = await self._ledger.get_attempt(key) if key else None
         if attempt is not None and attempt.outcome is None:
             return  # claimed since the listing
+        machine = await self._ledger.get_machine(name)
+        if machine is not None and machine.state is not MachineState.GONE:
+            return  # intended since the listing
         log.info("resource_pruned", resource=name)
         try:
             await self._provider.destroy_resource(name)

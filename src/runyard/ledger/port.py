@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobState, NewJob
+from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
@@ -106,7 +107,8 @@ class Ledger(Protocol):
 
     def subscribe(self, *topics: str) -> Subscription:
         """Topics: `ready` (some job became ready), `job:<uid>` (it changed), `events` (a JobEvent was written),
-        `pool:<name>` (paused, resumed, an operation asked, a cancel for one of its attempts)."""
+        `pool:<name>` (paused, resumed, an operation asked, a cancel for one of its attempts), `machines:<pool>` (one of
+        its machines changed its state), `machine:<name>` (there is something for it to take, to stop or to drop)."""
         ...
 
     # -- jobs -----------------------------------------------------------------------------------------------------
@@ -240,7 +242,14 @@ class Ledger(Protocol):
 
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         """Adds phases to the attempt (the first time of each counts). The phase `running` makes a starting attempt
-        and its job running (not from canceling). Silent for an ended attempt."""
+        and its job running (not from canceling), and ends its progress. Silent for an ended attempt."""
+        ...
+
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        """Adds facts to the attempt's placement (`merge_placement`; none: it stays) and, while it is starting, makes
+        `progress` what it is busy with (None: nothing). Silent for an ended attempt."""
         ...
 
     async def settle(
@@ -252,6 +261,7 @@ class Ledger(Protocol):
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
         """Accepts the attempt's outcome, once: a second call changes nothing (I1, I2) and returns the job as it is.
 
@@ -270,6 +280,94 @@ class Ledger(Protocol):
 
     async def next_due_at(self) -> float | None:
         """When the next queue deadline or retry falls due."""
+        ...
+
+    # -- machines, by the owner of their pool ------------------------------------------------------------------------
+    async def intend_machine(
+        self, fence: Fence, name: str, *, slots: int, facts: Mapping[str, str]
+    ) -> Machine:
+        """The machine's row, before anything is created (I3). A repeat returns the row as it stands. Raises Conflict
+        where the name is another pool's."""
+        ...
+
+    async def get_machine(self, name: str) -> Machine | None: ...
+
+    async def list_machines(self, pool: str, *, with_gone: bool = False) -> list[Machine]:
+        """By name, at most 10,000."""
+        ...
+
+    async def change_machine(
+        self, fence: Fence, name: str, *, seen: MachineState, to: MachineState, facts: Mapping[str, str]
+    ) -> bool:
+        """Compare-and-set from `seen` to `to`; True also where it is `to` already. READY to DRAINING only while no
+        unsettled attempt is bound to it (I9). Raises Invalid for a change that machine.CHANGES does not know."""
+        ...
+
+    async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
+        """Condemns it, busy or not, and makes it ENDING: it takes nothing any more. False: there is no such row."""
+        ...
+
+    async def bind_attempt(self, fence: Fence, key: AttemptKey, machine: str) -> bool:
+        """Lets the machine take it: the machine is READY with a free slot, the attempt unsettled, not asked to stop,
+        and unbound. True also where it is bound to that machine already."""
+        ...
+
+    async def unbind_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        """Takes it back: True where no machine can take it from now on, False where one did."""
+        ...
+
+    async def stop_attempt(self, fence: Fence, key: AttemptKey, *, grace_s: float) -> None:
+        """Asks it to end; the first grace counts. One that is not taken will never be."""
+        ...
+
+    async def end_attempt(self, fence: Fence, key: AttemptKey, outcome: Outcome) -> Outcome | None:
+        """The outcome that stands: this one, or the machine's own where it came first. None where its machine has taken
+        it and is neither gone nor fenced: nothing is known then."""
+        ...
+
+    async def release_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        """Nobody needs it any more: True once nothing of it is left, False while its machine still has to drop it."""
+        ...
+
+    async def get_binding(self, key: AttemptKey) -> Binding | None:
+        """Of any attempt, bound or not; None where there is no such attempt."""
+        ...
+
+    async def list_bindings(self, pool: str, *, machine: str | None = None) -> list[Binding]:
+        """The pool's (or only that machine's), oldest claim first, at most 10,000."""
+        ...
+
+    # -- machines, by themselves ----------------------------------------------------------------------------------
+    async def contact_machine(
+        self, name: str, *, slots: int | None = None, facts: Mapping[str, str] | None = None
+    ) -> Machine | None:
+        """It lives. Its first contact makes it READY. Returns what it is to be from now on; None, or GONE: nobody
+        knows it any more, and it stops."""
+        ...
+
+    async def take_attempt(self, machine: str, key: AttemptKey) -> bool:
+        """BOUND to TAKEN. Only after True may the machine start it; True again where it took it before."""
+        ...
+
+    async def report_attempt(
+        self,
+        machine: str,
+        key: AttemptKey,
+        *,
+        phases: Mapping[str, float],
+        outcome: Outcome | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Binding | None:
+        """What it knows of an attempt that it took; the first outcome counts. Returns what is wanted of it (a stop, a
+        drop); None: it is not this machine's, which drops it."""
+        ...
+
+    async def drop_attempt(self, machine: str, key: AttemptKey) -> None:
+        """Nothing of an unwanted attempt is left there."""
+        ...
+
+    async def delete_gone_machines(self, *, before: float, limit: int) -> int:
+        """Those that are GONE since before then. Returns how many."""
         ...
 
     # -- operations -----------------------------------------------------------------------------------------------

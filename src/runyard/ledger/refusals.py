@@ -5,6 +5,7 @@ from __future__ import annotations
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import Conflict, Fenced, Invalid, NotFound, TooMany
 from runyard.model.job import NewJob
+from runyard.model.machine import CHANGES, MachineState
 from runyard.model.pool import Fence
 
 
@@ -64,6 +65,24 @@ def pool_busy(name: str, unfinished: int) -> Conflict:
         f"pool {name!r} has {unfinished} unfinished attempts",
         cure="pause it and wait until they have ended, or cancel their jobs",
     )
+
+
+def pool_has_machines(name: str, machines: int) -> Conflict:
+    return Conflict(f"pool {name!r} has {machines} machines", cure="let its owner end them first")
+
+
+def machine_of_another_pool(name: str, pool: str) -> Conflict:
+    return Conflict(
+        f"machine {name!r} is pool {pool!r}'s",
+        field="name",
+        cure="derive the name from installation and pool",
+    )
+
+
+def check_change(seen: MachineState, to: MachineState) -> None:
+    """Raises Invalid."""
+    if to not in CHANGES[seen]:
+        raise Invalid(f"a machine that is {seen} never becomes {to}", field="state")
 
 
 def no_operation(pool: str, operation_id: str) -> NotFound:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runyard.model.attempt import Attempt, AttemptKey, AttemptState
+from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobSpec, JobState
+from runyard.model.machine import Binding, BindingState, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome, Reason
 from runyard.model.pool import (
@@ -48,6 +49,7 @@ _reason = msgspec.json.Decoder(Reason)
 _outcome = msgspec.json.Decoder(Outcome)
 _phases = msgspec.json.Decoder(dict[str, float])
 _words = msgspec.json.Decoder(dict[str, str])
+_progress = msgspec.json.Decoder(Progress)
 _requirements = msgspec.json.Decoder(Requirements)
 _pool_settings = msgspec.json.Decoder(PoolSettings)
 _names = msgspec.json.Decoder(tuple[str, ...])
@@ -64,6 +66,14 @@ def reason_to_json(reason: Reason | None) -> str | None:
 
 def phases_of(text: str) -> dict[str, float]:
     return _phases.decode(text)
+
+
+def words_of(text: str) -> dict[str, str]:
+    return _words.decode(text)
+
+
+def progress_to_json(progress: Progress | None) -> str | None:
+    return None if progress is None else to_json(progress)
 
 
 def requirements_of(text: str) -> Requirements:
@@ -117,6 +127,43 @@ def attempt_of(row: Row) -> Attempt:
         phases=phases_of(row["phases"]),
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
         charged=row["charged"],
+        placement=words_of(row["placement"]),
+        progress=None if row["progress"] is None else _progress.decode(row["progress"]),
+    )
+
+
+def machine_of(row: Row) -> Machine:
+    """Needs the column `held` beside those of the table."""
+    return Machine(
+        name=row["name"],
+        pool=row["pool"],
+        state=MachineState(row["state"]),
+        slots=row["slots"],
+        epoch=row["epoch"],
+        intended_at=row["intended_at"],
+        since=row["since"],
+        contact_at=row["contact_at"],
+        fenced_at=row["fenced_at"],
+        fence_reason=row["fence_reason"],
+        facts=words_of(row["facts"]),
+        held=row["held"],
+    )
+
+
+def binding_of(row: Row) -> Binding:
+    """From the attempt's row with the binding's, where there is one."""
+    return Binding(
+        key=AttemptKey(row["uid"], row["number"]),
+        claimed_at=row["claimed_at"],
+        state=BindingState(row["state"]),
+        machine=row["machine"],
+        taken_at=row["taken_at"],
+        stop_grace_s=row["stop_grace_s"],
+        is_unwanted=bool(row["is_unwanted"]),
+        is_settled=row["attempt_state"] == AttemptState.ENDED,
+        phases=phases_of(row["phases"]),
+        outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
+        outputs=words_of(row["outputs"]),
     )
 
 

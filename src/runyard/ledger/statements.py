@@ -87,3 +87,41 @@ LIST_SHARES = """
 LIST_AVAILABILITY = """
     SELECT a.* FROM pools p JOIN availability a ON a.pool = p.name AND a.class_key = :class_key ORDER BY a.pool
 """
+
+MACHINES_MAX = 10_000
+BINDINGS_MAX = 10_000
+
+MACHINE = """
+    SELECT m.*, (SELECT count(*) FROM bindings b JOIN attempts a ON a.uid = b.uid AND a.number = b.number
+                 WHERE b.machine = m.name AND a.state <> 'ended') AS held
+    FROM machines m
+"""
+
+LIST_MACHINES = f"""
+    {MACHINE} WHERE m.pool = :pool AND (m.state <> 'gone' OR :with_gone) ORDER BY m.name LIMIT :limit
+"""
+
+_BINDING = """
+    SELECT a.uid, a.number, a.pool AS attempt_pool, a.claimed_at, a.state AS attempt_state,
+        coalesce(b.state, 'unbound') AS state, b.machine, b.taken_at, b.stop_grace_s,
+        coalesce(b.is_unwanted, 0) AS is_unwanted, coalesce(b.phases, '{}') AS phases, b.outcome,
+        coalesce(b.outputs, '{}') AS outputs
+"""
+
+BINDING = f"""
+    {_BINDING} FROM attempts a LEFT JOIN bindings b ON b.uid = a.uid AND b.number = a.number
+    WHERE a.uid = :uid AND a.number = :number
+"""
+
+LIST_BINDINGS = f"""
+    {_BINDING} FROM bindings b JOIN attempts a ON a.uid = b.uid AND a.number = b.number
+    WHERE b.pool = :pool AND (b.machine = :machine OR :machine IS NULL) ORDER BY a.claimed_at, a.uid LIMIT :limit
+"""
+
+DELETE_GONE_MACHINES = """
+    DELETE FROM machines WHERE name IN (
+        SELECT m.name FROM machines m WHERE m.state = 'gone' AND m.since < :before AND NOT EXISTS (
+            SELECT 1 FROM bindings b JOIN attempts a ON a.uid = b.uid AND a.number = b.number
+            WHERE b.machine = m.name AND a.state <> 'ended')
+        ORDER BY m.since LIMIT :limit)
+"""

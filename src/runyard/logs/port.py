@@ -80,6 +80,10 @@ class LogSink(Protocol):
         """
         ...
 
+    async def size(self, step: str, stream: str) -> int:
+        """The offset of the next byte to come, 0 where none came yet: a writer that is new goes on from there."""
+        ...
+
 
 class LogStore(Protocol):
     def sink(self, key: AttemptKey) -> LogSink: ...

@@ -23,9 +23,24 @@ class FileLogSink:
         self._directory = directory
 
     async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
-        if stream not in STREAMS or "/" in step or offset < 0:
+        if offset < 0:
             raise Invalid(f"no log stream {step!r}.{stream!r} at {offset}")
-        await asyncio.to_thread(_append, stream_file(self._directory, step, stream), offset, data)
+        await asyncio.to_thread(_append, self._file(step, stream), offset, data)
+
+    async def size(self, step: str, stream: str) -> int:
+        return await asyncio.to_thread(_size, self._file(step, stream))
+
+    def _file(self, step: str, stream: str) -> Path:
+        if stream not in STREAMS or "/" in step:
+            raise Invalid(f"no log stream {step!r}.{stream!r}")
+        return stream_file(self._directory, step, stream)
+
+
+def _size(file: Path) -> int:
+    try:
+        return os.stat(file, follow_symlinks=False).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _append(file: Path, offset: int, data: bytes) -> None:

@@ -42,9 +42,39 @@ class AttemptKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What an attempt that is not running yet is busy with, for people to watch. `fraction` is from 0 to 1; None is
+    unknown, never invented; `at` is when it was said."""
+
+    text: str
+    at: float
+    fraction: float | None = None
+    done_bytes: int | None = None
+    total_bytes: int | None = None
+
+
+PLACEMENT_FACTS_MAX = 16
+PLACEMENT_NAME_CHARS_MAX = 40
+PLACEMENT_VALUE_CHARS_MAX = 300
+PROGRESS_CHARS_MAX = 200
+
+
+def merge_placement(known: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
+    """The newest value of each fact, cut to what an attempt's row may carry: facts beyond PLACEMENT_FACTS_MAX are left
+    out, for what describes a place must never cost the attempt that runs there."""
+    merged = dict(known)
+    for name, value in new.items():
+        name = name[:PLACEMENT_NAME_CHARS_MAX]
+        if name in merged or len(merged) < PLACEMENT_FACTS_MAX:
+            merged[name] = value[:PLACEMENT_VALUE_CHARS_MAX]
+    return merged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
     """An attempt as the ledger holds it. `phases` maps a phase's name to the time it began; `epoch` is that of the
-    ownership under which it was claimed; `charged` is the estimate that fairness took at the claim."""
+    ownership under which it was claimed; `charged` is the estimate that fairness took at the claim; `placement` says
+    where it runs and what (machine, node, image digest); `progress` is there only while it prepares."""
 
     key: AttemptKey
     pool: str
@@ -57,3 +87,5 @@ class Attempt:
     phases: Mapping[str, float] = field(default_factory=dict)
     outcome: Outcome | None = None
     charged: float = 0.0
+    placement: Mapping[str, str] = field(default_factory=dict)
+    progress: Progress | None = None

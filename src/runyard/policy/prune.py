@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runyard.model.attempt import AttemptKey
+from runyard.model.machine import machine_number
 
 BOOT_ALLOWANCE_S = 120.0
 PER_SWEEP_MAX = 10
@@ -39,10 +40,10 @@ def choose_unknown(
 ) -> tuple[Pruned, PruneState]:
     """The resources to destroy, oldest first, and the state for the next sweep.
 
-    `names` maps each listed resource to its time of creation; `living` are the names of unfinished attempts. One is
-    destroyed when it has our form of name, no living attempt, is older than BOOT_ALLOWANCE_S and was unknown in the
-    complete listing before too; at most PER_SWEEP_MAX a sweep, and none when the listing is partial or has shrunk
-    to half (a listing that forgets is not to be believed).
+    `names` maps each listed resource to its time of creation; `living` are the names of unfinished attempts and of
+    machines that are not gone. One is destroyed when it has our form of name, is not among the living, is older than
+    BOOT_ALLOWANCE_S and was unknown in the complete listing before too; at most PER_SWEEP_MAX a sweep, and none when
+    the listing is partial or has shrunk to half (a listing that forgets is not to be believed).
     """
     unknown = {name: created for name, created in names.items() if name not in living and _is_ours(name)}
     if not is_complete:
@@ -66,4 +67,4 @@ def choose_unknown(
 
 
 def _is_ours(name: str) -> bool:
-    return AttemptKey.from_resource_name(name) is not None
+    return AttemptKey.from_resource_name(name) is not None or machine_number(name) is not None

@@ -8,7 +8,7 @@ short or cancellable. Each fails with a ProviderError of model/errors.py and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from runyard.model.attempt import AttemptKey
 from runyard.model.finding import Finding
 from runyard.model.job import JobSpec
+from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, Demand, Supply
 from runyard.model.requirements import Isolation, Requirements
@@ -69,6 +70,97 @@ class AttemptRequest:
     env: Mapping[str, str] = field(default_factory=dict)
 
 
+class LogSink(Protocol):
+    """Where a provider whose places are far puts what an attempt printed; one on this host writes `log_directory`.
+    `step` is a key of runyard.logs.layout (`000`, `setup`), `stream` is `stdout` or `stderr`."""
+
+    async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
+        """Stores `data` at `offset`. Repeating it changes nothing. Bytes left out before `offset` are marked as a gap
+        for good. Raises Conflict where other bytes are stored there already: a job cannot take back what it printed.
+        """
+        ...
+
+    async def size(self, step: str, stream: str) -> int:
+        """The offset of the next byte to come, 0 where none came yet: from there whoever adopts an attempt goes on."""
+        ...
+
+
+class Records(Protocol):
+    """Durable rows for a pool whose places are machines: what was intended, which machine may take which attempt.
+
+    Every write is fenced by the ownership under which it was given; each is a compare-and-set and safe to repeat. False
+    or None says that something else came first: look again. All raise Unreachable where nothing is known (no ledger, or
+    the pool is another's by now). `run_job` finds them in its context and `handle_queue_size` is handed them, once at
+    least at the beginning of each ownership; the other verbs use the latest.
+    """
+
+    @property
+    def epoch(self) -> int:
+        """Of the ownership. A higher one than before: count each machine's silence from now on, not from before."""
+        ...
+
+    async def now(self) -> float:
+        """The ledger's clock (epoch seconds): that of `contact_at` and of all other times in the rows."""
+        ...
+
+    async def intend_machine(
+        self, name: str, *, slots: int, facts: Mapping[str, str] | None = None
+    ) -> Machine:
+        """The row before the create. `name` is model.machine.machine_name(installation, pool, number), so that a
+        repeat finds the row, and the create collides. Raises Conflict where the name is another pool's."""
+        ...
+
+    async def list_machines(self, *, with_gone: bool = False) -> list[Machine]:
+        """Those of the pool by name; gone ones are kept for a day, so that their numbers are not used again at once."""
+        ...
+
+    async def change_machine(
+        self, name: str, *, seen: MachineState, to: MachineState, facts: Mapping[str, str] | None = None
+    ) -> bool:
+        """From `seen` to `to`, as model.machine.CHANGES allows; merges `facts`. A machine is drained only while no
+        unsettled attempt is bound to it (I9), and only a drained one is ended."""
+        ...
+
+    async def fence_machine(self, name: str, reason: str) -> bool:
+        """Condemns it although it may be busy (its lease is long over, it was seen gone) and makes it ENDING. Only now
+        it may be destroyed, and its attempts be told as lost. False where there is no such row."""
+        ...
+
+    async def bind(self, key: AttemptKey, machine: str) -> bool:
+        """Lets a READY machine with a free slot take the attempt."""
+        ...
+
+    async def unbind(self, key: AttemptKey) -> bool:
+        """Takes it back. False: its machine has taken it."""
+        ...
+
+    async def ask_stop(self, key: AttemptKey, *, grace_s: float) -> None:
+        """For its machine to obey. What is not taken by now never will be. Kept over restarts."""
+        ...
+
+    async def end(self, key: AttemptKey, outcome: Outcome) -> Outcome | None:
+        """Ends it from here and returns the outcome that stands: the machine's own where that came first. None: it is
+        taken by a machine that is neither gone nor fenced, and nothing can be said from here."""
+        ...
+
+    async def release(self, key: AttemptKey) -> bool:
+        """It is not needed any more. False while its machine has yet to drop it: ask again."""
+        ...
+
+    async def get_binding(self, key: AttemptKey) -> Binding | None:
+        """Where the attempt stands, bound or not; None where there is no such attempt."""
+        ...
+
+    async def list_bindings(self, *, machine: str | None = None) -> list[Binding]:
+        """Those with a row, from the first bind, stop or end on until they are released."""
+        ...
+
+    def watch(self, key: AttemptKey, *, timer_s: float = 5.0) -> AsyncGenerator[Binding, None]:
+        """Where it stands now, and again after each change of it or of the pool's machines, and every `timer_s`. Ends
+        when there is no such attempt. Close it (contextlib.aclosing) where you leave it early."""
+        ...
+
+
 class RunContext(Protocol):
     """What a running attempt may use. Nothing here blocks for long, and all of it may be called again."""
 
@@ -100,6 +192,39 @@ class RunContext(Protocol):
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
         """The job's named outputs (name -> text), settled together with the outcome."""
+        ...
+
+    async def record_placement(self, facts: Mapping[str, str]) -> None:
+        """Where it runs and what it runs: `machine`, `node`, `zone`, `image` (its digest), … The newest value of each
+        counts; at most 16 short facts are kept. For people to read: nothing is decided by it."""
+        ...
+
+    async def record_progress(
+        self,
+        text: str | None,
+        *,
+        fraction: float | None = None,
+        done_bytes: int | None = None,
+        total_bytes: int | None = None,
+    ) -> None:
+        """What it is busy with before it runs (`pulling image debian:12`), as often as it changes: the latest is shown
+        within a second or so, and gone once `running` is recorded. `fraction` from 0 to 1; None is unknown; `text`
+        None takes it back."""
+        ...
+
+    @property
+    def log(self) -> LogSink:
+        """The attempt's log, for what comes from afar. Not together with `log_directory`."""
+        ...
+
+    async def store_artifact(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        """Keeps one collected file, by its path relative to the workspace: all of it or nothing, the latest of
+        repeated calls. Raises Invalid for a path that leaves the workspace, or above the bound of bytes or files."""
+        ...
+
+    @property
+    def records(self) -> Records:
+        """The pool's rows, for places that are machines."""
         ...
 
 
@@ -140,7 +265,10 @@ class Provider(Protocol):
         never started here is marked, so that a later `run_job` of it returns canceled and starts nothing."""
         ...
 
-    async def handle_queue_size(self, demand: Demand) -> Supply: ...
+    async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
+        """What waits, told on each change and again on the timer: have as much as it needs, within the bounds, and let
+        go of what is idle. More than there can be is clamped, never an error."""
+        ...
 
     async def check(self) -> Sequence[Finding]:
         """Proves what the pool needs, each with its cure: rights, tools, one real start. Changes nothing for good."""

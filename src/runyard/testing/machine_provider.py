@@ -1,9 +1,9 @@
 """A provider whose places are machines that join, take attempts, hang and vanish: the port fitted to far places.
 
-It shows what a far provider owes: an attempt's row before anything is started, one winner between a withdrawal and a
-machine's take, contact times counted from the later of the last contact and our own start (an outage of the service
-condemns no fleet), and a fence before a loss: an attempt is `lost` only once its machine is gone or past the time at
-which it stops itself.
+It shows what a far provider owes: a row before anything is created, one winner between a withdrawal and a machine's
+take, contact times counted from the later of the last contact and the beginning of the ownership (an outage of the
+service condemns no fleet), and a fence before a loss: an attempt is `lost` only once its machine is gone or past the
+time at which it stops itself. All that it must remember is in `Records`; it keeps nothing itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,14 @@ from collections.abc import Sequence
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import NoCapacity, Unreachable
 from runyard.model.finding import Finding
+from runyard.model.machine import (
+    Binding,
+    BindingState,
+    Machine,
+    MachineState,
+    machine_name,
+    machine_number,
+)
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, lost
 from runyard.model.pool import Availability, Budget, Demand, Supply, WaitCode, never, now, soon
 from runyard.model.requirements import Isolation, Requirements
@@ -22,11 +30,12 @@ from runyard.providers.port import (
     AttemptRequest,
     Capabilities,
     PoolShape,
+    Records,
     Resource,
     ResourceListing,
     RunContext,
 )
-from runyard.testing.machine_world import CONTACT_S, LEASE_S, Machine, MachineWorld, Row, Stage
+from runyard.testing.machine_world import CONTACT_S, LEASE_S, POOL, MachineWorld
 from runyard.testing.plays import NEVER_STARTED
 
 ARCH = "amd64"
@@ -34,10 +43,11 @@ CREATE_DEADLINE_S = 5.0
 MACHINES_MAX = 4
 FENCE_MARGIN_S = 2 * CONTACT_S
 DESTROY_DEADLINE_S = 10.0
+DESTROYED = lost("it was destroyed", was_seen=True)
 
 
 class MachineProvider:
-    """`is_cut_off`: the cloud and the register's service do not answer. `refusals`: raised by the next new starts."""
+    """`is_cut_off`: neither the cloud nor the ledger answers. `refusals`: raised by the next new starts."""
 
     def __init__(self, world: MachineWorld, *, slots_per_machine: int = 2) -> None:
         self.world = world
@@ -45,6 +55,8 @@ class MachineProvider:
         self.refusals: list[NoCapacity] = []
         self.lost_replies = 0
         self._slots_per_machine = slots_per_machine
+        self._latest: Records | None = None
+        self._epoch = -1
         self._began_at = 0.0
 
     @property
@@ -59,178 +71,227 @@ class MachineProvider:
         return PoolShape(slots=slots, budget=Budget(cpu_millis=slots * 1000, memory_bytes=slots << 30))
 
     async def start(self) -> None:
-        self._began_at = self.world.now()
+        return None
 
     async def close(self) -> None:
         return None
 
+    async def _records(self, given: Records | None = None) -> Records:
+        """Those of the latest ownership. With a new one the silence of every machine is counted anew."""
+        if self.is_cut_off:
+            raise Unreachable("the cloud does not answer")
+        if given is not None:
+            self._latest = given
+        if self._latest is None:
+            raise Unreachable("dispatch has not handed over the pool's records yet")
+        if self._latest.epoch != self._epoch:
+            self._began_at, self._epoch = await self._latest.now(), self._latest.epoch
+        return self._latest
+
     # -- room -----------------------------------------------------------------------------------------------------
     async def can_dequeue(self, requirements: Requirements) -> Availability:
-        self._need_connection()
+        records = await self._records()
         if requirements.arch not in (None, ARCH):
             return never(f"its machines have arch {ARCH}, the job asks for {requirements.arch}")
-        free = sum(self._free_slots(machine) for machine in self.world.machines.values())
+        free = sum(machine.free_slots for machine in await self._heard(records))
         return now(free) if free else soon(WaitCode.PLACE_STARTING, "a machine has to start for it")
 
-    async def handle_queue_size(self, demand: Demand) -> Supply:
+    async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
         """As many machines as the demand fills, within the bounds; idle ones go only when nothing waits."""
-        self._need_connection()
+        records = await self._records(records)
+        await self._carry_out(records)
+        for machine in await self._living(records):
+            await self._is_fenced(records, machine.name)  # an idle one is nobody's to notice
         queued = sum(one.queued for one in demand.classes)
-        busy = sum(row.stage is not Stage.ENDED for row in self.world.register.values())
+        await self._finish_drains(records, to=MachineState.READY if queued else MachineState.ENDING)
+        living = await self._living(records)
+        busy = sum(machine.held for machine in living)
         wanted = min(MACHINES_MAX, -(-(queued + busy) // self._slots_per_machine))
-        while len(self.world.machines) < wanted:
-            self.world.launch()
-        if not queued:
-            self._end_idle(wanted)
-        machines = list(self.world.machines.values())
+        if len(living) < wanted:
+            await self._grow(records, living, wanted)
+        elif not queued:
+            await self._end_idle(records, living, len(living) - wanted)
+        return self._supply(await self._living(records))
+
+    def _supply(self, machines: Sequence[Machine]) -> Supply:
+        starting = sum(machine.contact_at is None for machine in machines)
         return Supply(
             slots=len(machines) * self._slots_per_machine,
-            idle=sum(self._free_slots(machine) for machine in machines),
-            starting=sum(machine.contact_at is None for machine in machines) * self._slots_per_machine,
+            idle=sum(machine.free_slots for machine in machines),
+            starting=starting * self._slots_per_machine,
         )
 
-    def _end_idle(self, wanted: int) -> None:
-        idle = [one.name for one in self.world.machines.values() if not self._held(one) and not one.is_silent]
-        for name in idle[: max(0, len(self.world.machines) - wanted)]:
-            self.world.terminate(name)
+    async def _living(self, records: Records) -> list[Machine]:
+        return [one for one in await records.list_machines() if one.state is not MachineState.ENDING]
 
-    def _held(self, machine: Machine) -> int:
-        rows = self.world.register.values()
-        return sum(row.machine == machine.name and row.stage is not Stage.ENDED for row in rows)
+    async def _heard(self, records: Records) -> list[Machine]:
+        at = await records.now()
+        return [one for one in await records.list_machines() if not self._is_silent(one, at)]
 
-    def _free_slots(self, machine: Machine) -> int:
-        if machine.contact_at is None or self._is_silent(machine):
-            return 0
-        return machine.slots - self._held(machine)
+    # -- the fleet ------------------------------------------------------------------------------------------------
+    async def _grow(self, records: Records, living: Sequence[Machine], wanted: int) -> None:
+        """The rows first (I3): who dies here finds them, and creates what they say."""
+        numbers = [machine_number(one.name) or 0 for one in await records.list_machines(with_gone=True)]
+        first = max(numbers, default=0) + 1
+        for number in range(first, first + wanted - len(living)):
+            await records.intend_machine(machine_name("test", POOL, number), slots=self._slots_per_machine)
+        await self._carry_out(records)
+
+    async def _carry_out(self, records: Records) -> None:
+        """Brings the cloud to what the rows say: creates what is intended, destroys what is ending."""
+        for machine in await records.list_machines():
+            if machine.state is MachineState.INTENDED:
+                self.world.launch(machine.name)
+                await records.change_machine(
+                    machine.name, seen=MachineState.INTENDED, to=MachineState.STARTING
+                )
+            elif machine.state is MachineState.ENDING:
+                self.world.terminate(machine.name)
+                await records.change_machine(machine.name, seen=MachineState.ENDING, to=MachineState.GONE)
+
+    async def _finish_drains(self, records: Records, *, to: MachineState) -> None:
+        """What an owner left draining goes back to work while something waits, or ends."""
+        for machine in await self._living(records):
+            if machine.state is MachineState.DRAINING:
+                await records.change_machine(machine.name, seen=MachineState.DRAINING, to=to)
+        await self._carry_out(records)
+
+    async def _end_idle(self, records: Records, living: Sequence[Machine], count: int) -> None:
+        at = await records.now()
+        for machine in [one for one in living if not one.held and not self._is_silent(one, at)][:count]:
+            for seen, to in (
+                (MachineState.READY, MachineState.DRAINING),
+                (MachineState.DRAINING, MachineState.ENDING),
+            ):
+                if not await records.change_machine(machine.name, seen=seen, to=to):
+                    break  # it is busy by now
+        await self._carry_out(records)
+
+    async def _is_fenced(self, records: Records, name: str) -> bool:
+        """Whether it is gone for certain, or past the time at which it stopped itself: that is recorded, then ended."""
+        machine = {one.name: one for one in await records.list_machines(with_gone=True)}.get(name)
+        if machine is None or machine.state is MachineState.GONE or machine.fenced_at is not None:
+            await self._carry_out(records)
+            return True
+        if name not in self.world.machines and machine.state is not MachineState.INTENDED:
+            reason = "the cloud says that it is gone"
+        elif self._is_silent(machine, await records.now()):
+            reason = f"silent for more than {LEASE_S:g} s"
+        else:
+            return False
+        await records.fence_machine(name, reason)
+        await self._carry_out(records)
+        return True
+
+    def _is_silent(self, machine: Machine, at: float) -> bool:
+        heard_at = max(machine.contact_at or machine.intended_at, self._began_at)
+        return at - heard_at >= LEASE_S + FENCE_MARGIN_S
 
     # -- attempts -------------------------------------------------------------------------------------------------
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
-        self._need_connection()
-        if attempt.key.resource_name not in self.world.register and not context.may_create(CREATE_DEADLINE_S):
-            raise Unreachable("the lease of the pool ends before a create would")
-        row = self._intend(attempt)
-        await context.record_phase("preparing", row.created_at)
-        while row.stage is not Stage.ENDED:
-            if row.started_at is not None:
-                await context.record_phase("running", row.started_at)
-            self._advance(row)
-            await self._next_change(row)
-            self._need_connection()
-        return await self._told(row, context)
+        records = await self._records(context.records)
+        was_taken = False
+        async with contextlib.aclosing(records.watch(attempt.key, timer_s=CONTACT_S)) as watching:
+            async for binding in watching:
+                await self._records()
+                await self._tell(binding, context)
+                if binding.outcome is not None:
+                    return binding.outcome
+                if binding.is_unwanted or (was_taken and binding.taken_at is None):
+                    return DESTROYED
+                was_taken = binding.taken_at is not None
+                await self._advance(records, binding, attempt, context)
+        raise Unreachable(f"the ledger has no attempt {attempt.key.resource_name}")
 
-    def _intend(self, attempt: AttemptRequest) -> Row:
-        """The row, before anything is started by it. A repeat finds it."""
-        name = attempt.key.resource_name
-        if name not in self.world.register:
-            if self.refusals:
-                raise self.refusals.pop(0)
-            self.world.register[name] = Row(attempt, self.world.now())
-            if self.lost_replies:
-                self.lost_replies -= 1
-                raise Unreachable("the reply to the start was lost")
-        return self.world.register[name]
+    async def _tell(self, binding: Binding, context: RunContext) -> None:
+        await context.record_phase("preparing", binding.claimed_at)
+        for name, at in binding.phases.items():
+            await context.record_phase(name, at)
+        if binding.machine is not None:
+            await context.record_placement({"machine": binding.machine})
+        if binding.outcome is not None:
+            await context.record_outputs(binding.outputs)
 
-    def _advance(self, row: Row) -> None:
-        assert row.request is not None
-        if row.stage is Stage.INTENDED:
-            self._assign(row)
-        elif row.machine is not None and self._is_fenced(row):
-            row.end(lost(f"{row.machine} is gone", was_seen=row.started_at is not None))
-        if row.stage in (Stage.INTENDED, Stage.ASSIGNED):
-            self._give_up_in_time(row, row.request)
-
-    def _assign(self, row: Row) -> None:
-        machines = [one for one in self.world.machines.values() if self._free_slots(one) > 0]
-        if machines:
-            row.machine, row.stage = machines[0].name, Stage.ASSIGNED
-        elif len(self.world.machines) < MACHINES_MAX and not any(
-            one.contact_at is None for one in self.world.machines.values()
-        ):
-            self.world.launch()
-
-    def _is_fenced(self, row: Row) -> bool:
-        """Its machine is gone for certain, or past the time at which it stopped itself. One that is late is ended."""
-        assert row.machine is not None
-        machine = self.world.machines.get(row.machine)
-        if machine is None or machine.is_gone:
-            return True
-        if self._is_silent(machine):
-            self.world.terminate(machine.name)
-            return True
-        return False
-
-    def _is_silent(self, machine: Machine) -> bool:
-        heard_at = max(machine.contact_at or 0.0, self._began_at)
-        return self.world.now() - heard_at >= LEASE_S + FENCE_MARGIN_S
-
-    def _give_up_in_time(self, row: Row, attempt: AttemptRequest) -> None:
-        """A withdrawal before any machine took it: both steps are compare-and-set on the one row."""
-        start_s = attempt.spec.limits.start_s
-        if self.world.now() - row.created_at >= start_s:
-            reason = Reason(code=ReasonCode.START_TIMEOUT, message=f"no machine took it within {start_s:g} s")
-            row.end(Outcome(kind=OutcomeKind.TIMED_OUT, reason=reason, was_seen=False))
-
-    async def _next_change(self, row: Row) -> None:
-        if row.stage is Stage.ENDED:
+    async def _advance(
+        self, records: Records, binding: Binding, attempt: AttemptRequest, context: RunContext
+    ) -> None:
+        """One step of it, each a compare-and-set: the watch shows what came of it."""
+        if binding.state is not BindingState.TAKEN and await self._withdrawn(records, binding, attempt):
             return
-        row.changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONTACT_S):
-                await row.changed.wait()
+        if binding.state is BindingState.UNBOUND:
+            await self._assign(records, binding.key, context)
+            return
+        assert binding.machine is not None
+        if await self._is_fenced(records, binding.machine) and not await records.unbind(binding.key):
+            seen = "running" in binding.phases
+            await records.end(binding.key, lost(f"{binding.machine} is gone", was_seen=seen))
 
-    async def _told(self, row: Row, context: RunContext) -> Outcome:
-        assert row.outcome is not None
-        if row.started_at is not None:
-            await context.record_phase("running", row.started_at)
-        if row.outputs:
-            await context.record_outputs(row.outputs)
-        return row.outcome
+    async def _withdrawn(self, records: Records, binding: Binding, attempt: AttemptRequest) -> bool:
+        """Whether it ends before any machine took it: it was stopped, or waited too long."""
+        start_s = attempt.spec.limits.start_s
+        if binding.stop_grace_s is not None:
+            outcome = NEVER_STARTED
+        elif await records.now() - binding.claimed_at >= start_s:
+            reason = Reason(code=ReasonCode.START_TIMEOUT, message=f"no machine took it within {start_s:g} s")
+            outcome = Outcome(kind=OutcomeKind.TIMED_OUT, reason=reason, was_seen=False)
+        else:
+            return False
+        return await records.end(binding.key, outcome) is not None
+
+    async def _assign(self, records: Records, key: AttemptKey, context: RunContext) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        for machine in await self._heard(records):
+            if machine.free_slots and await records.bind(key, machine.name):
+                if self.lost_replies:
+                    self.lost_replies -= 1
+                    raise Unreachable("the reply to the start was lost")
+                return
+        living = await self._living(records)
+        if len(living) < MACHINES_MAX and all(machine.contact_at is not None for machine in living):
+            if not context.may_create(CREATE_DEADLINE_S):
+                raise Unreachable("the lease of the pool ends before a create would")
+            await self._grow(records, living, len(living) + 1)
+        await context.record_progress("waiting for a machine to start")
 
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
-        self._need_connection()
-        row = self.world.register.get(key.resource_name)
-        if row is None:
-            row = self.world.register[key.resource_name] = Row(None, self.world.now())
-        if row.stage in (Stage.INTENDED, Stage.ASSIGNED):
-            row.end(NEVER_STARTED)
-        elif row.stage is Stage.TAKEN and row.stop_grace_s is None:
-            row.stop_grace_s = grace_s
+        await (await self._records()).ask_stop(key, grace_s=grace_s)
 
     # -- resources ------------------------------------------------------------------------------------------------
     async def list_resources(self) -> ResourceListing:
-        self._need_connection()
+        records = await self._records()
         attempts = [
-            Resource(name=name, created_at=row.created_at, is_running=row.stage is Stage.TAKEN)
-            for name, row in self.world.register.items()
+            Resource(
+                name=binding.key.resource_name,
+                created_at=binding.claimed_at,
+                is_running=binding.state is BindingState.TAKEN,
+            )
+            for binding in await records.list_bindings()
         ]
         machines = [Resource(name=name, created_at=0.0) for name in self.world.machines]
         return ResourceListing(resources=(*attempts, *machines), is_complete=True)
 
     async def destroy_resource(self, name: str) -> None:
-        """Returns once the machine has dropped it, or is fenced; the row goes last."""
-        self._need_connection()
-        row = self.world.register.get(name)
-        if row is None:
-            return
-        was_taken = row.stage is Stage.TAKEN
-        row.is_unwanted = was_taken
-        row.end(lost("it was destroyed", was_seen=row.started_at is not None))
-        if was_taken:
-            await self._until_dropped(name, row)
-        self.world.register.pop(name, None)
+        """Of an attempt: returns once its machine has dropped it, or is fenced. A machine is terminated."""
+        records = await self._records()
+        key = AttemptKey.from_resource_name(name)
+        if key is not None:
+            await self._release(records, key)
+        elif machine_number(name) is not None:
+            self.world.terminate(name)
 
-    async def _until_dropped(self, name: str, row: Row) -> None:
+    async def _release(self, records: Records, key: AttemptKey) -> None:
         try:
             async with asyncio.timeout(DESTROY_DEADLINE_S):
-                while row.machine is not None and not self._is_fenced(row):  # noqa: ASYNC110 -- time fences too
-                    await asyncio.sleep(CONTACT_S)
+                while not await records.release(key):
+                    binding = await records.get_binding(key)
+                    if binding is None or binding.machine is None:
+                        return
+                    if not await self._is_fenced(records, binding.machine):
+                        await asyncio.sleep(CONTACT_S)  # until its machine calls in
         except TimeoutError:
-            raise Unreachable(f"{name}: its machine {row.machine} does not answer") from None
+            raise Unreachable(f"{key.resource_name}: its machine does not answer") from None
 
     async def check(self) -> Sequence[Finding]:
-        self._need_connection()
+        await self._records()
         return (Finding(name="cloud", ok=True, message="the cloud answers"),)
-
-    def _need_connection(self) -> None:
-        if self.is_cut_off:
-            raise Unreachable("the cloud does not answer")

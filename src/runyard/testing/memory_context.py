@@ -3,19 +3,73 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
+from typing import Any, cast
+
+from runyard.model.attempt import merge_placement
+from runyard.model.errors import Conflict, Invalid, Unreachable
+from runyard.model.machine import Binding, Machine
+from runyard.providers.port import Records
+
+
+class NoRecords:
+    """The rows of a pool that has no machines."""
+
+    epoch = 1
+
+    async def now(self) -> float:
+        return time.time()
+
+    async def list_machines(self, *, with_gone: bool = False) -> list[Machine]:
+        return []
+
+    async def list_bindings(self, *, machine: str | None = None) -> list[Binding]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unreachable(f"this world keeps no machines, and was asked for {name}")
+
+
+class MemoryLog:
+    """What was printed, by (step, stream)."""
+
+    def __init__(self) -> None:
+        self.streams: dict[tuple[str, str], bytes] = {}
+
+    async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
+        kept = self.streams.get((step, stream), b"")
+        rest = data[max(0, len(kept) - offset) :]
+        if kept[offset : offset + len(data)] != data[: len(data) - len(rest)]:
+            raise Conflict(f"{step}.{stream}: other bytes are stored at {offset} already")
+        if rest:
+            self.streams[step, stream] = kept.ljust(offset, b"\0") + rest
+
+    async def size(self, step: str, stream: str) -> int:
+        return len(self.streams.get((step, stream), b""))
 
 
 class MemoryContext:
     """`folder` is where a provider on this host writes logs and artifacts; others never touch it."""
 
-    def __init__(self, folder: Path = Path("/nonexistent"), *, log_bytes_max: int = 1 << 20) -> None:
+    def __init__(
+        self,
+        folder: Path = Path("/nonexistent"),
+        *,
+        log_bytes_max: int = 1 << 20,
+        records: Records | None = None,
+    ) -> None:
         self._folder = folder
         self._log_bytes_max = log_bytes_max
         self._changed = asyncio.Event()
         self.phases: dict[str, float] = {}
         self.outputs: dict[str, str] = {}
+        self.placement: dict[str, str] = {}
+        self.progress: list[str | None] = []
+        self.artifacts: dict[str, bytes] = {}
+        self.log = MemoryLog()
+        self.records = records or cast(Records, NoRecords())
 
     def may_create(self, within_s: float) -> bool:
         return True
@@ -38,6 +92,25 @@ class MemoryContext:
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
         self.outputs.update(outputs)
+
+    async def record_placement(self, facts: Mapping[str, str]) -> None:
+        self.placement = merge_placement(self.placement, facts)
+
+    async def record_progress(
+        self,
+        text: str | None,
+        *,
+        fraction: float | None = None,
+        done_bytes: int | None = None,
+        total_bytes: int | None = None,
+    ) -> None:
+        assert fraction is None or 0 <= fraction <= 1, fraction
+        self.progress.append(text)
+
+    async def store_artifact(self, path: str, chunks: AsyncIterable[bytes]) -> None:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise Invalid(f"artifact {path!r} is no path within the workspace", field="path")
+        self.artifacts[path] = b"".join([chunk async for chunk in chunks])
 
     async def reached(self, phase: str) -> None:
         """Returns once the phase is recorded."""

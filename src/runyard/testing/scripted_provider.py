@@ -22,6 +22,7 @@ from runyard.providers.port import (
     AttemptRequest,
     Capabilities,
     PoolShape,
+    Records,
     ResourceListing,
     RunContext,
 )
@@ -134,7 +135,7 @@ class ScriptedProvider:
             return
         await self._ask(Verb.STOP, key.resource_name, lambda: self.world.stop(key, grace_s=grace_s))
 
-    async def handle_queue_size(self, demand: Demand) -> Supply:
+    async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
         def note() -> Supply:
             self.demands.append(demand)
             return Supply(slots=self._shape.slots)

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runyard.model.attempt import AttemptKey
-from runyard.model.outcome import Outcome
+from runyard.model.errors import Unreachable
+from runyard.model.outcome import Outcome, lost
 from runyard.providers.port import AttemptRequest, Resource
 from runyard.testing.plays import CANCELED, NEVER_STARTED, Play
 from runyard.testing.virtual_time import call_outside
@@ -56,6 +57,7 @@ class World:
         self.listing_lag_s = 0.0
         self.on_start: Callable[[str], None] = lambda name: None
         self.on_destroy: Callable[[str, Place], None] = lambda name, place: None
+        self.is_gone = False
         self._gone: dict[str, tuple[Resource, float]] = {}
 
     @property
@@ -69,6 +71,7 @@ class World:
     # -- what providers ask ---------------------------------------------------------------------------------------
     def run(self, request: AttemptRequest) -> Place:
         """The attempt's place, made and started unless it is there already: idempotent by name."""
+        self._need_there()
         name = request.key.resource_name
         place = self.places.get(name)
         if place is None:
@@ -79,6 +82,7 @@ class World:
         return place
 
     def stop(self, key: AttemptKey, *, grace_s: float) -> None:
+        self._need_there()
         place = self.places.get(key.resource_name)
         if place is None:
             self.places[key.resource_name] = Place(
@@ -90,6 +94,7 @@ class World:
             self.end(key, CANCELED)
 
     def destroy(self, name: str) -> None:
+        self._need_there()
         place = self.places.pop(name, None)
         if place is None:
             return
@@ -101,6 +106,7 @@ class World:
 
     def list(self) -> tuple[Resource, ...]:
         """As it was `listing_lag_s` ago."""
+        self._need_there()
         seen_at = self.now() - self.listing_lag_s
         listed = [
             _resource(name, place) for name, place in self.places.items() if place.created_at <= seen_at
@@ -113,6 +119,24 @@ class World:
     def end(self, key: AttemptKey, outcome: Outcome) -> None:
         """The attempt's command ends, whether anybody watches or not."""
         self._end_if_running(key.resource_name, self.places[key.resource_name], outcome)
+
+    def reboot(self) -> None:
+        """All that runs dies without a word to who listens; who asks again is told."""
+        for name, place in self.places.items():
+            if place.is_running:
+                place.outcome = self.ends[name] = lost("its host died", was_seen=place.starts > 0)
+                place.is_told = True
+                place.watching.clear()
+
+    def perish(self) -> None:
+        """The whole site dies and never comes back: nobody there answers any more."""
+        self.reboot()
+        self.places.clear()
+        self.is_gone = True
+
+    def _need_there(self) -> None:
+        if self.is_gone:
+            raise Unreachable("nobody is there any more")
 
     def _start(self, name: str, place: Place) -> None:
         assert place.request is not None

@@ -54,7 +54,19 @@ class UsageAnswer(Answer):
     memory_bytes_peak: int | None = None
 
 
+class ProgressAnswer(Answer):
+    """What an attempt that does not run yet is busy with. `fraction` is from 0 to 1."""
+
+    text: str
+    at: datetime
+    fraction: float | None = None
+    done_bytes: int | None = None
+    total_bytes: int | None = None
+
+
 class AttemptAnswer(Answer):
+    """`placement` is where it runs and what (`machine`, `node`, `image` by its digest, …), as far as its pool told."""
+
     name: str
     number: int
     pool: str
@@ -69,6 +81,8 @@ class AttemptAnswer(Answer):
     outcome: str | None = None
     reason: ReasonAnswer | None = None
     usage: UsageAnswer | None = None
+    placement: dict[str, str] = {}
+    progress: ProgressAnswer | None = None
 
 
 class JobAnswer(Answer):

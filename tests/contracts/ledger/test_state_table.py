@@ -1,4 +1,4 @@
-"""docs/state-table.md is true: each of its cells is a test."""
+"""The event-by-state table of ARCHITECTURE.md is true: each of its cells is a test."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from runyard.model.pool import Fence
 from runyard.policy import retry
 from tests.contracts.ledger.world import World, new_job
 
-TABLE = Path(__file__).parents[3] / "docs" / "state-table.md"
+ARCHITECTURE = Path(__file__).parents[3] / "ARCHITECTURE.md"
+SECTION = "## Events and states"
 UNCHANGED = "·"
 QUEUE_S = 30.0
 
 
 def read_table() -> list[tuple[str, str, str]]:
     """(event, state, cell), for every cell."""
-    lines = [line.strip("| ") for line in TABLE.read_text().splitlines() if line.startswith("|")]
+    section = ARCHITECTURE.read_text().partition(f"\n{SECTION}\n")[2].partition("\n## ")[0]
+    lines = [line.strip("| ") for line in section.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.split("|")] for line in lines]
     head, _, *body = rows
     return [(row[0], state, cell) for row in body for state, cell in zip(head[1:], row[1:], strict=True)]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,16 @@ from runyard.model.errors import NoCapacity, Unreachable
 from runyard.model.job import Limits
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.pool import ClassDemand, Demand
-from runyard.providers.port import Provider
+from runyard.providers.port import AttemptRequest, Provider, Records
 from runyard.testing.conformance import FarProviderConformance, FarProviderWorld, TinyCommand, virtual_time
 from runyard.testing.machine_provider import MACHINES_MAX, MachineProvider
 from runyard.testing.machine_world import LEASE_S, MachineWorld
 from runyard.testing.promises.world import Following, following
 from runyard.testing.tiny_commands import play_of
+
+
+def key_of(number: int) -> AttemptKey:
+    return AttemptKey(f"conformance{number:05d}", 1)
 
 
 class Machines(FarProviderWorld):
@@ -29,16 +35,34 @@ class Machines(FarProviderWorld):
         super().__init__(folder)
         self.world = MachineWorld(script=play_of)
 
+    @property
+    def records(self) -> Records:
+        return self.world.records
+
     async def start_provider(self) -> MachineProvider:
+        """With the records in hand, as dispatch hands them over first thing."""
+        await self.world.open(*(key_of(number).uid for number in (1, 2)))
         provider = MachineProvider(self.world)
         await provider.start()
+        await provider.handle_queue_size(Demand(at=0.0), self.records)
         return provider
 
     async def kill_place(self, key: AttemptKey) -> None:
-        self.world.terminate(self.world.machine_of(key.resource_name).name)
+        self.world.terminate(self.world.machine_of(key).name)
 
     def count_starts(self, key: AttemptKey) -> int:
-        return self.world.starts[key.resource_name]
+        return self.world.starts[key]
+
+    def request(
+        self, tiny: TinyCommand = TinyCommand.SUCCEED, *, number: int = 1, **more: Any
+    ) -> AttemptRequest:
+        """Of a job of its own: the ledger has one living attempt of each."""
+        request = replace(super().request(tiny, number=number, **more), key=key_of(number))
+        self.world.requests[request.key] = request
+        return request
+
+    async def close(self) -> None:
+        await self.world.close()
 
     @contextlib.asynccontextmanager
     async def cut_off(self, provider: Provider) -> AsyncIterator[None]:
@@ -69,7 +93,9 @@ def anyio_backend():
 
 @pytest.fixture
 async def machines(tmp_path):
-    return Machines(tmp_path)
+    made = Machines(tmp_path)
+    yield made
+    await made.close()
 
 
 class TestMachineProvider(FarProviderConformance):
@@ -79,7 +105,7 @@ class TestMachineProvider(FarProviderConformance):
 
 
 async def silent_for(machines: Machines, key: AttemptKey, seconds: float) -> None:
-    machine = machines.world.machine_of(key.resource_name)
+    machine = machines.world.machine_of(key)
     machine.is_silent = True
     await asyncio.sleep(seconds)
     machine.is_silent = False
@@ -96,7 +122,7 @@ async def test_a_machine_that_was_silent_for_less_than_its_lease_goes_on(machine
 async def test_a_loss_is_told_only_after_the_machine_stopped_itself(machines: Machines) -> None:
     provider, request = await machines.start_provider(), machines.request(TinyCommand.WAIT)
     async with following(machines, provider, request) as followed:
-        machine = machines.world.machine_of(request.key.resource_name)
+        machine = machines.world.machine_of(request.key)
         machine.is_silent = True
         await asyncio.sleep(LEASE_S - 2)
         assert not followed.task.done()
@@ -110,8 +136,7 @@ async def test_an_outage_of_the_service_condemns_no_machine(machines: Machines) 
     old, request = await machines.start_provider(), machines.request(TinyCommand.WAIT)
     async with following(machines, old, request):
         pass
-    machine = machines.world.machine_of(request.key.resource_name)
-    machine.contact_at = -1000.0  # nobody was there to be called
+    machines.world.clock.offset_s = 3600.0  # for an hour nobody was there to be called
     new = await machines.start_provider()
     async with following(machines, new, request) as followed:
         await asyncio.sleep(2)
@@ -133,19 +158,19 @@ async def test_a_silent_machine_makes_destroy_say_so_and_not_succeed(machines: M
     provider, request = await machines.start_provider(), machines.request(TinyCommand.WAIT)
     async with following(machines, provider, request):
         pass
-    machines.world.machine_of(request.key.resource_name).is_silent = True
+    machines.world.machine_of(request.key).is_silent = True
     with pytest.raises(Unreachable):
         await provider.destroy_resource(request.key.resource_name)
-    assert request.key.resource_name in machines.world.register
+    assert [binding.key for binding in await machines.records.list_bindings()] == [request.key]
 
 
 async def test_a_burst_of_demand_stops_at_the_most_machines_and_idle_ones_go(machines: Machines) -> None:
     provider = await machines.start_provider()
     crowd = ClassDemand(class_key="c", requirements=machines.requirements, queued=500)
-    await provider.handle_queue_size(Demand(at=0.0, classes=(crowd,)))
+    await provider.handle_queue_size(Demand(at=0.0, classes=(crowd,)), machines.records)
     assert len(machines.world.machines) == MACHINES_MAX
     await asyncio.sleep(10)
-    await provider.handle_queue_size(Demand(at=10.0))
+    await provider.handle_queue_size(Demand(at=10.0), machines.records)
     assert machines.world.machines == {}
 
 
@@ -153,6 +178,6 @@ async def test_a_busy_machine_outlives_the_demand(machines: Machines) -> None:
     provider, request = await machines.start_provider(), machines.request(TinyCommand.WAIT)
     async with following(machines, provider, request) as followed:
         for _ in range(3):
-            await provider.handle_queue_size(Demand(at=0.0, running=1))
-        assert list(machines.world.machines) == [machines.world.machine_of(request.key.resource_name).name]
+            await provider.handle_queue_size(Demand(at=0.0, running=1), machines.records)
+        assert list(machines.world.machines) == [machines.world.machine_of(request.key).name]
         assert not followed.task.done()

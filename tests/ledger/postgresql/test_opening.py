@@ -61,7 +61,8 @@ async def test_the_previous_release_works_on_beside_the_next(
     await old.open()
     script = migrating.function_script() + "\n-- the next release's\n"
     monkeypatch.setattr(migrating, "function_script", lambda: script)
-    next_migration = Migration(9999, "9999_next.sql", "ALTER TABLE jobs ADD COLUMN colour text;")
+    sql = "-- lives beside: 0001\nALTER TABLE jobs ADD COLUMN colour text;"
+    next_migration = Migration(9999, "9999_next.sql", sql)
     new = PostgresqlLedger(url, migrations=(*list_migrations("postgresql"), next_migration))
     await new.open()
     await old.submit([new_job(1)])

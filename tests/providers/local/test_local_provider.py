@@ -19,6 +19,7 @@ from runyard.model.pool import AvailabilityKind, Demand
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.local import LocalProvider, create_provider
 from runyard.providers.port import AttemptRequest, ProviderConfig
+from runyard.testing.memory_context import MemoryContext
 from tests.host.world import until
 
 pytestmark = pytest.mark.service
@@ -221,7 +222,7 @@ async def test_supply_and_shape(tmp_path):
     async with open_provider(tmp_path, slots=3, cpu=4, memory="2Gi") as provider:
         assert (provider.shape.slots, provider.shape.budget.cpu_millis) == (3, 4000)
         assert provider.shape.budget.memory_bytes == 2 << 30
-        supply = await provider.handle_queue_size(Demand(at=0.0, running=1))
+        supply = await provider.handle_queue_size(Demand(at=0.0, running=1), MemoryContext().records)
         assert (supply.slots, supply.idle) == (3, 2)
         assert (await provider.can_dequeue(Requirements())).kind is AvailabilityKind.NOW
         assert provider.capabilities.isolation is Isolation.CONTAINER

@@ -72,7 +72,7 @@ class Database:
         self._url = address.url
         self._hub = hub
         self._clock = clock
-        self._migrations = migrations
+        self._migrations = migrations if migrations is not None else list_migrations("postgresql")
         self._sender = secrets.token_hex(8)
         self._settings = _SETTINGS
         self._pools: dict[Role, Any] = {}
@@ -88,7 +88,9 @@ class Database:
                 self._settings = _SETTINGS | {"search_path": await self._prepare()}
                 for role, size in _CONNECTIONS_MAX.items():
                     self._pools[role] = await self._create_pool(size)
-                self._listener = Listener(self.connect, hub=self._hub, sender=self._sender, where=self.where)
+                self._listener = Listener(
+                    self._connect_to_stay, hub=self._hub, sender=self._sender, where=self.where
+                )
                 await self._listener.start()
         except BaseException:
             await self.close()
@@ -109,10 +111,9 @@ class Database:
 
     async def _prepare(self) -> str:
         """Migrates, without a time limit: another service may be at it."""
-        migrations = self._migrations if self._migrations is not None else list_migrations("postgresql")
         connection = await self.connect(_SETTINGS | {"statement_timeout": "0", "lock_timeout": "0"})
         try:
-            return await migrating.prepare(connection, migrations, where=self.where)
+            return await migrating.prepare(connection, self._migrations, where=self.where)
         finally:
             connection.terminate()
 
@@ -121,6 +122,16 @@ class Database:
         connection: asyncpg.Connection = await asyncpg.connect(
             self._url, timeout=CONNECT_S, server_settings=dict(settings or self._settings)
         )
+        return connection
+
+    async def _connect_to_stay(self) -> asyncpg.Connection:
+        """The session that is there for as long as this service is."""
+        connection = await self.connect()
+        try:
+            await migrating.announce(connection, self._migrations, where=self.where)
+        except BaseException:
+            connection.terminate()
+            raise
         return connection
 
     async def _create_pool(self, size: int) -> Any:

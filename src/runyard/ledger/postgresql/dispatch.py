@@ -11,7 +11,14 @@ from runyard.ledger.port import Claimed, ClaimRequest
 from runyard.ledger.postgresql import pools
 from runyard.ledger.postgresql.database import Database
 from runyard.ledger.postgresql.snapshot import Snapshot
-from runyard.model.attempt import Attempt, AttemptKey, AttemptState
+from runyard.model.attempt import (
+    PLACEMENT_FACTS_MAX,
+    Attempt,
+    AttemptKey,
+    AttemptState,
+    Progress,
+    merge_placement,
+)
 from runyard.model.job import Job
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Fence
@@ -123,6 +130,28 @@ async def send_reports(
     return [report.refusal(one) or one or {} for report, one in pairs]
 
 
+async def record_status(
+    database: Database,
+    fence: Fence,
+    key: AttemptKey,
+    *,
+    placement: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    document = {**_placement_document(placement), "progress": rows.progress_to_json(progress)}
+    report = Report(fence, key, document)
+    refusal = report.refusal(await database.call("record_status", report.to_item()))
+    if refusal is not None:
+        raise refusal
+
+
+def _placement_document(placement: Mapping[str, str]) -> dict[str, Any]:
+    cut = {
+        pools.storable(name): pools.storable(value) for name, value in merge_placement({}, placement).items()
+    }
+    return {"placement": cut, "placement_max": PLACEMENT_FACTS_MAX}
+
+
 # -- settle -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
@@ -132,6 +161,7 @@ class Ending:
     decide: Decide
     phases: Mapping[str, float]
     outputs: Mapping[str, str]
+    placement: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +209,7 @@ def settling(job: Job, ending: Ending, now: float) -> dict[str, Any]:
         "weight": ESTIMATE_WEIGHT,
         "phases": ending.phases,
         "outputs": rows.to_json(ending.outputs),
+        **_placement_document(ending.placement),
         "verdict": _verdict_document(verdict),
         "reason": rows.reason_to_json(verdict.reason),
     }

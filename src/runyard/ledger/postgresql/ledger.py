@@ -11,17 +11,28 @@ from typing import Any, TypeVar
 from runyard.ledger import rows, statements
 from runyard.ledger.migrations import Migration
 from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
-from runyard.ledger.postgresql import dispatch, events, jobs, listing, pools, queues, retention, waiting
+from runyard.ledger.postgresql import (
+    dispatch,
+    events,
+    jobs,
+    listing,
+    machines,
+    pools,
+    queues,
+    retention,
+    waiting,
+)
 from runyard.ledger.postgresql.address import Address
 from runyard.ledger.postgresql.batching import Batcher
 from runyard.ledger.postgresql.database import Database
 from runyard.ledger.postgresql.renewing import PostgresqlRenewer
 from runyard.ledger.postgresql.snapshot import Snapshot
 from runyard.ledger.subscriptions import Hub, TopicSubscription
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.clock import Clock
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, NewJob
+from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
@@ -214,6 +225,11 @@ class PostgresqlLedger:
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         await self._phases.ask(dispatch.Report(fence, key, {"phases": phases}))
 
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        await dispatch.record_status(self._database, fence, key, placement=placement, progress=progress)
+
     async def settle(
         self,
         fence: Fence,
@@ -223,8 +239,15 @@ class PostgresqlLedger:
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
-        ending = dispatch.Ending(outcome=outcome, decide=decide, phases=phases or {}, outputs=outputs or {})
+        ending = dispatch.Ending(
+            outcome=outcome,
+            decide=decide,
+            phases=phases or {},
+            outputs=outputs or {},
+            placement=placement or {},
+        )
         while True:  # ends: each turn means that a cancel or another settle came between, and both come once
             standing = await self._read(lambda snapshot: dispatch.look(snapshot, fence, key))
             if standing.job is None or not standing.is_open:
@@ -242,6 +265,74 @@ class PostgresqlLedger:
 
     async def next_due_at(self) -> float | None:
         return await self._read(waiting.next_due_at)
+
+    # -- machines -------------------------------------------------------------------------------------------------
+    async def intend_machine(
+        self, fence: Fence, name: str, *, slots: int, facts: Mapping[str, str]
+    ) -> Machine:
+        return await machines.intend_machine(self._database, fence, name, slots=slots, facts=facts)
+
+    async def get_machine(self, name: str) -> Machine | None:
+        return await self._read(lambda snapshot: machines.get_machine(snapshot, name))
+
+    async def list_machines(self, pool: str, *, with_gone: bool = False) -> list[Machine]:
+        return await self._read(lambda snapshot: machines.list_machines(snapshot, pool, with_gone=with_gone))
+
+    async def change_machine(
+        self, fence: Fence, name: str, *, seen: MachineState, to: MachineState, facts: Mapping[str, str]
+    ) -> bool:
+        return await machines.change_machine(self._database, fence, name, seen=seen, to=to, facts=facts)
+
+    async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
+        return await machines.fence_machine(self._database, fence, name, reason)
+
+    async def bind_attempt(self, fence: Fence, key: AttemptKey, machine: str) -> bool:
+        return await machines.bind_attempt(self._database, fence, key, machine)
+
+    async def unbind_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        return await machines.unbind_attempt(self._database, fence, key)
+
+    async def stop_attempt(self, fence: Fence, key: AttemptKey, *, grace_s: float) -> None:
+        await machines.stop_attempt(self._database, fence, key, grace_s=grace_s)
+
+    async def end_attempt(self, fence: Fence, key: AttemptKey, outcome: Outcome) -> Outcome | None:
+        return await machines.end_attempt(self._database, fence, key, outcome)
+
+    async def release_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        return await machines.release_attempt(self._database, fence, key)
+
+    async def get_binding(self, key: AttemptKey) -> Binding | None:
+        return await self._read(lambda snapshot: machines.get_binding(snapshot, key))
+
+    async def list_bindings(self, pool: str, *, machine: str | None = None) -> list[Binding]:
+        return await self._read(lambda snapshot: machines.list_bindings(snapshot, pool, machine=machine))
+
+    async def contact_machine(
+        self, name: str, *, slots: int | None = None, facts: Mapping[str, str] | None = None
+    ) -> Machine | None:
+        return await machines.contact_machine(self._database, name, slots=slots, facts=facts or {})
+
+    async def take_attempt(self, machine: str, key: AttemptKey) -> bool:
+        return await machines.take_attempt(self._database, machine, key)
+
+    async def report_attempt(
+        self,
+        machine: str,
+        key: AttemptKey,
+        *,
+        phases: Mapping[str, float],
+        outcome: Outcome | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Binding | None:
+        return await machines.report_attempt(
+            self._database, machine, key, phases=phases, outcome=outcome, outputs=outputs or {}
+        )
+
+    async def drop_attempt(self, machine: str, key: AttemptKey) -> None:
+        await machines.drop_attempt(self._database, machine, key)
+
+    async def delete_gone_machines(self, *, before: float, limit: int) -> int:
+        return await machines.delete_gone_machines(self._database, before=before, limit=limit)
 
     # -- operations -----------------------------------------------------------------------------------------------
     async def request_operation(

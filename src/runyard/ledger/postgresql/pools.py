@@ -40,6 +40,8 @@ async def delete_pool(database: Database, name: str) -> None:
         raise refusals.no_pool(name)
     if answer.get("refused") == "pool_busy":
         raise refusals.pool_busy(name, answer["unfinished"])
+    if answer.get("refused") == "pool_has_machines":
+        raise refusals.pool_has_machines(name, answer["machines"])
 
 
 async def set_pool_paused(database: Database, name: str, *, is_paused: bool) -> Pool:

@@ -243,6 +243,7 @@ def delete_job(tx: Transaction, uid: str) -> None:
     if not JobState(row["state"]).is_final:
         raise refusals.not_final(row["id"], row["state"])
     tx.execute("DELETE FROM attempts WHERE uid = :uid", uid=uid)
+    tx.execute("DELETE FROM bindings WHERE uid = :uid", uid=uid)
     for table in ("job_labels", "job_specs", "jobs"):
         tx.execute(f"DELETE FROM {table} WHERE serial = :serial", serial=row["serial"])
     tx.fire(f"job:{uid}")

@@ -15,6 +15,7 @@ from runyard.ledger.sqlite import (
     events,
     jobs,
     listing,
+    machines,
     operations,
     pools,
     queues,
@@ -31,11 +32,12 @@ from runyard.ledger.sqlite.retention import Kept
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.ledger.sqlite.writer import Writer
 from runyard.ledger.subscriptions import Hub, TopicSubscription
-from runyard.model.attempt import Attempt, AttemptKey
+from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.clock import Clock
 from runyard.model.errors import LedgerUnavailable
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, NewJob
+from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
@@ -264,6 +266,13 @@ class SqliteLedger:
     async def record_phases(self, fence: Fence, key: AttemptKey, phases: Mapping[str, float]) -> None:
         await self._write(lambda tx: settling.record_phases(tx, fence, key, phases))
 
+    async def record_status(
+        self, fence: Fence, key: AttemptKey, *, placement: Mapping[str, str], progress: Progress | None
+    ) -> None:
+        await self._write(
+            lambda tx: settling.record_status(tx, fence, key, placement=placement, progress=progress)
+        )
+
     async def settle(
         self,
         fence: Fence,
@@ -273,8 +282,15 @@ class SqliteLedger:
         decide: Decide,
         phases: Mapping[str, float] | None = None,
         outputs: Mapping[str, str] | None = None,
+        placement: Mapping[str, str] | None = None,
     ) -> Job | None:
-        ending = settling.Ending(outcome=outcome, decide=decide, phases=phases or {}, outputs=outputs or {})
+        ending = settling.Ending(
+            outcome=outcome,
+            decide=decide,
+            phases=phases or {},
+            outputs=outputs or {},
+            placement=placement or {},
+        )
         return await self._write(lambda tx: settling.settle(tx, fence, key, ending))
 
     async def expire_queued(self, *, limit: int) -> list[str]:
@@ -285,6 +301,82 @@ class SqliteLedger:
 
     async def next_due_at(self) -> float | None:
         return await self._read(waiting.next_due_at)
+
+    # -- machines -------------------------------------------------------------------------------------------------
+    async def intend_machine(
+        self, fence: Fence, name: str, *, slots: int, facts: Mapping[str, str]
+    ) -> Machine:
+        return await self._write(
+            lambda tx: machines.intend_machine(tx, fence, name, slots=slots, facts=facts)
+        )
+
+    async def get_machine(self, name: str) -> Machine | None:
+        return await self._read(lambda tx: machines.get_machine(tx, name))
+
+    async def list_machines(self, pool: str, *, with_gone: bool = False) -> list[Machine]:
+        return await self._read(lambda tx: machines.list_machines(tx, pool, with_gone=with_gone))
+
+    async def change_machine(
+        self, fence: Fence, name: str, *, seen: MachineState, to: MachineState, facts: Mapping[str, str]
+    ) -> bool:
+        return await self._write(
+            lambda tx: machines.change_machine(tx, fence, name, seen=seen, to=to, facts=facts)
+        )
+
+    async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
+        return await self._write(lambda tx: machines.fence_machine(tx, fence, name, reason))
+
+    async def bind_attempt(self, fence: Fence, key: AttemptKey, machine: str) -> bool:
+        return await self._write(lambda tx: machines.bind_attempt(tx, fence, key, machine))
+
+    async def unbind_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        return await self._write(lambda tx: machines.unbind_attempt(tx, fence, key))
+
+    async def stop_attempt(self, fence: Fence, key: AttemptKey, *, grace_s: float) -> None:
+        await self._write(lambda tx: machines.stop_attempt(tx, fence, key, grace_s=grace_s))
+
+    async def end_attempt(self, fence: Fence, key: AttemptKey, outcome: Outcome) -> Outcome | None:
+        return await self._write(lambda tx: machines.end_attempt(tx, fence, key, outcome))
+
+    async def release_attempt(self, fence: Fence, key: AttemptKey) -> bool:
+        return await self._write(lambda tx: machines.release_attempt(tx, fence, key))
+
+    async def get_binding(self, key: AttemptKey) -> Binding | None:
+        return await self._read(lambda tx: machines.get_binding(tx, key))
+
+    async def list_bindings(self, pool: str, *, machine: str | None = None) -> list[Binding]:
+        return await self._read(lambda tx: machines.list_bindings(tx, pool, machine=machine))
+
+    async def contact_machine(
+        self, name: str, *, slots: int | None = None, facts: Mapping[str, str] | None = None
+    ) -> Machine | None:
+        return await self._write(
+            lambda tx: machines.contact_machine(tx, name, slots=slots, facts=facts or {})
+        )
+
+    async def take_attempt(self, machine: str, key: AttemptKey) -> bool:
+        return await self._write(lambda tx: machines.take_attempt(tx, machine, key))
+
+    async def report_attempt(
+        self,
+        machine: str,
+        key: AttemptKey,
+        *,
+        phases: Mapping[str, float],
+        outcome: Outcome | None = None,
+        outputs: Mapping[str, str] | None = None,
+    ) -> Binding | None:
+        return await self._write(
+            lambda tx: machines.report_attempt(
+                tx, machine, key, phases=phases, outcome=outcome, outputs=outputs or {}
+            )
+        )
+
+    async def drop_attempt(self, machine: str, key: AttemptKey) -> None:
+        await self._write(lambda tx: machines.drop_attempt(tx, machine, key))
+
+    async def delete_gone_machines(self, *, before: float, limit: int) -> int:
+        return await self._write(lambda tx: machines.delete_gone_machines(tx, before=before, limit=limit))
 
     # -- operations -----------------------------------------------------------------------------------------------
     async def request_operation(

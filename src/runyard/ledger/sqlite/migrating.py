@@ -1,11 +1,14 @@
-"""Brings a database to this release's schema, all pending migrations in one transaction."""
+"""Brings a database to this release's schema, all pending migrations in one transaction.
+
+Nobody else works on the file meanwhile (its lock says so), so only a release that comes later must fit what it finds.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
 
-from runyard.ledger.migrations import Migration, pending
+from runyard.ledger.migrations import Applied, Migration, pending
 
 
 def migrate(
@@ -18,9 +21,9 @@ def migrate(
             "CREATE TABLE IF NOT EXISTS migrations"
             " (number INTEGER PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, applied_at REAL NOT NULL)"
         )
-        rows = connection.execute("SELECT number, name, checksum FROM migrations").fetchall()
-        applied = {row["number"]: (row["name"], row["checksum"]) for row in rows}
-        missing = pending(migrations, applied, where=where)
+        _add_beside(connection)
+        rows = connection.execute("SELECT number, name, checksum, beside FROM migrations").fetchall()
+        missing = pending(migrations, {row["number"]: Applied(*row) for row in rows}, where=where)
         for migration in missing:
             _apply(connection, migration, now)
         connection.execute("COMMIT")
@@ -31,12 +34,19 @@ def migrate(
     return [migration.name for migration in missing]
 
 
+def _add_beside(connection: sqlite3.Connection) -> None:
+    """The column is younger than the table."""
+    columns = {row["name"] for row in connection.execute("PRAGMA table_info(migrations)")}
+    if "beside" not in columns:
+        connection.execute("ALTER TABLE migrations ADD COLUMN beside INTEGER")
+
+
 def _apply(connection: sqlite3.Connection, migration: Migration, now: float) -> None:
     for statement in _statements(migration.sql):
         connection.execute(statement)
     connection.execute(
-        "INSERT INTO migrations (number, name, checksum, applied_at) VALUES (?, ?, ?, ?)",
-        (migration.number, migration.name, migration.checksum, now),
+        "INSERT INTO migrations (number, name, checksum, applied_at, beside) VALUES (?, ?, ?, ?, ?)",
+        (migration.number, migration.name, migration.checksum, now, migration.beside),
     )
 
 

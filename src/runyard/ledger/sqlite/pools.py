@@ -37,7 +37,10 @@ def delete_pool(tx: Transaction, name: str) -> None:
     pool = _need_pool(tx, name)
     if pool.starting + pool.running:
         raise refusals.pool_busy(name, pool.starting + pool.running)
-    for table in ("availability", "pool_queues", "operations"):
+    living = tx.one("SELECT count(*) AS n FROM machines WHERE pool = :pool AND state <> 'gone'", pool=name)
+    if living["n"]:
+        raise refusals.pool_has_machines(name, living["n"])
+    for table in ("availability", "pool_queues", "operations", "machines", "bindings"):
         tx.execute(f"DELETE FROM {table} WHERE pool = :pool", pool=name)
     tx.execute("DELETE FROM pools WHERE name = :pool", pool=name)
     tx.fire(f"pool:{name}")

@@ -11,7 +11,7 @@ from runyard.ledger.port import Claimed
 from runyard.ledger.sqlite import fairness, jobs, pools
 from runyard.ledger.sqlite.events import add_event
 from runyard.ledger.sqlite.transaction import Transaction
-from runyard.model.attempt import AttemptKey, AttemptState
+from runyard.model.attempt import AttemptKey, AttemptState, Progress, merge_placement
 from runyard.model.job import Job, JobState
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Fence
@@ -36,6 +36,7 @@ class Ending:
     decide: Decide
     phases: Mapping[str, float]
     outputs: Mapping[str, str]
+    placement: Mapping[str, str]
 
 
 def list_unfinished(tx: Transaction, fence: Fence) -> list[Claimed]:
@@ -68,10 +69,33 @@ def record_phases(tx: Transaction, fence: Fence, key: AttemptKey, phases: Mappin
     tx.fire(f"job:{key.uid}")
 
 
+def record_status(
+    tx: Transaction,
+    fence: Fence,
+    key: AttemptKey,
+    *,
+    placement: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    attempt = _fenced_attempt(tx, fence, key)
+    if attempt is None or attempt["state"] == AttemptState.ENDED:
+        return
+    tx.execute(
+        "UPDATE attempts SET placement = :placement, progress = CASE WHEN state = 'starting' THEN :progress END"
+        " WHERE uid = :uid AND number = :number",
+        placement=rows.to_json(merge_placement(rows.words_of(attempt["placement"]), placement)),
+        progress=rows.progress_to_json(progress),
+        uid=key.uid,
+        number=key.number,
+    )
+    tx.fire(f"job:{key.uid}")
+
+
 def _start_running(tx: Transaction, fence: Fence, key: AttemptKey, *, started_at: float) -> None:
     """The attempt runs, whatever was asked meanwhile; its job says so too unless it is being canceled."""
     tx.execute(
-        "UPDATE attempts SET state = 'running', started_at = :at WHERE uid = :uid AND number = :number",
+        "UPDATE attempts SET state = 'running', started_at = :at, progress = NULL"
+        " WHERE uid = :uid AND number = :number",
         at=started_at,
         uid=key.uid,
         number=key.number,
@@ -111,11 +135,13 @@ def _end_attempt(tx: Transaction, attempt: sqlite3.Row, ending: Ending) -> None:
     phases = rows.merge_phases(rows.phases_of(attempt["phases"]), ending.phases)
     tx.execute(
         "UPDATE attempts SET state = 'ended', ended_at = :now, started_at = coalesce(started_at, :started_at),"
-        " phases = :phases, outcome = :outcome WHERE uid = :uid AND number = :number",
+        " phases = :phases, outcome = :outcome, placement = :placement, progress = NULL"
+        " WHERE uid = :uid AND number = :number",
         now=tx.now,
         started_at=phases.get(RUNNING_PHASE),
         phases=rows.to_json(phases),
         outcome=rows.to_json(ending.outcome),
+        placement=rows.to_json(merge_placement(rows.words_of(attempt["placement"]), ending.placement)),
         uid=attempt["uid"],
         number=attempt["number"],
     )

@@ -34,6 +34,7 @@ from runyard.providers.port import (
     Capabilities,
     PoolShape,
     ProviderConfig,
+    Records,
     Resource,
     ResourceListing,
     RunContext,
@@ -158,7 +159,7 @@ class LocalProvider:
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
         await asyncio.to_thread(self._directory(key).request_stop, grace_s)
 
-    async def handle_queue_size(self, demand: Demand) -> Supply:
+    async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
         slots = self.shape.slots
         return Supply(slots=slots, idle=max(0, slots - demand.starting - demand.running))
 

@@ -44,13 +44,13 @@ class AnsweringPromises:
         crowd = ClassDemand(
             class_key=world.requirements.class_key(), requirements=world.requirements, queued=1_000_000
         )
-        supply = await provider.handle_queue_size(Demand(at=0.0, classes=(crowd,)))
+        supply = await provider.handle_queue_size(Demand(at=0.0, classes=(crowd,)), world.records)
         assert 0 <= supply.idle <= supply.slots <= provider.shape.slots
 
     async def test_no_demand_ends_nothing_that_runs(self, world: ProviderWorld) -> None:
         provider, request = await world.start_provider(), world.request(TinyCommand.WAIT)
         async with following(world, provider, request) as followed:
-            await provider.handle_queue_size(Demand(at=0.0, running=1))
+            await provider.handle_queue_size(Demand(at=0.0, running=1), world.records)
             assert attempts_in(await provider.list_resources()) == [request.key.resource_name]
             assert not followed.task.done()
 

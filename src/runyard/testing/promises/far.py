@@ -94,7 +94,7 @@ def _short_calls(provider: Provider, world: FarProviderWorld) -> list[Callable[[
     return [
         lambda: provider.can_dequeue(world.requirements),
         lambda: provider.stop_job(key, grace_s=1.0),
-        lambda: provider.handle_queue_size(Demand(at=0.0)),
+        lambda: provider.handle_queue_size(Demand(at=0.0), world.records),
         provider.list_resources,
         lambda: provider.destroy_resource(key.resource_name),
     ]

@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobSpec, Limits, Step
 from runyard.model.outcome import Outcome
 from runyard.model.requirements import Requirements
-from runyard.providers.port import AttemptRequest, Provider, ResourceListing
-from runyard.testing.memory_context import MemoryContext
+from runyard.providers.port import AttemptRequest, Provider, Records, ResourceListing
+from runyard.testing.memory_context import MemoryContext, NoRecords
 from runyard.testing.tiny_commands import TinyCommand
 
 UID = "conformance00000"
@@ -54,6 +55,11 @@ class ProviderWorld(abc.ABC):
         """Removes all that is left, whatever the test did."""
         return
 
+    @property
+    def records(self) -> Records:
+        """What dispatch would hand over. Places that are no machines need none."""
+        return cast(Records, NoRecords())
+
     def command(self, tiny: TinyCommand) -> tuple[str, ...]:
         return ("/bin/sh", "-c", tiny.value)
 
@@ -75,7 +81,7 @@ class ProviderWorld(abc.ABC):
 
     def context(self, request: AttemptRequest) -> MemoryContext:
         """A service's context for the attempt; each follower has one of its own over the same log."""
-        return MemoryContext(self.folder / request.key.resource_name)
+        return MemoryContext(self.folder / request.key.resource_name, records=self.records)
 
 
 class FarProviderWorld(ProviderWorld):

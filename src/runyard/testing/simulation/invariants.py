@@ -6,85 +6,88 @@ test would catch it.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from runyard.model.attempt import AttemptKey
 from runyard.model.job import JobSpec
-from runyard.model.pool import Fence, PoolSettings
 from runyard.model.requirements import resource_seconds
 from runyard.policy.retry import UNSEEN_TRIES_MAX
-from runyard.testing.scripted_world import Place, World
-from runyard.testing.simulation.scenario import PlannedJob
+from runyard.testing.machine_world import Machine
+from runyard.testing.scripted_world import Place
+from runyard.testing.simulation.fleet import running_on
+from runyard.testing.simulation.leases import OF_MACHINES, STATES, Leases
+from runyard.testing.simulation.limits import Limits
+from runyard.testing.simulation.scenario import PlannedJob, Scenario
+from runyard.testing.simulation.service import Installation
 from runyard.testing.simulation.snapshot import FINAL, AttemptRow, JobRow, Reader, Snapshot
 
 _EPSILON = 1e-6
-_STATES = frozenset({"set_availability", "set_pool_health", "renew_pool"})
-"""Writes of an owner about its pool alone."""
-
-_FENCED = _STATES | {"claim", "settle", "record_phases"}
 
 
 class Checker:
-    """`plans` maps a job's uid to what was asked for; every change goes into the trace by `note`."""
+    """`plans` maps a job's uid to what was asked for, `now` is the ledger's clock; every change goes into the trace by
+    `note`."""
 
     def __init__(
         self,
         reader: Reader,
         *,
-        world: World,
-        pool: PoolSettings,
+        shared: Installation,
+        scenario: Scenario,
         plans: Mapping[str, PlannedJob],
+        now: Callable[[], float],
         note: Callable[[str, str, object], None],
     ) -> None:
         self._reader = reader
-        self._world = world
-        self._pool = pool
+        self._shared = shared
+        self._sites = shared.sites
         self._plans = plans
+        self._now = now
         self._note = note
         self._seen = reader.snapshot()
-        self._holders: dict[int, str] = {}
+        self._pools = self._seen.pools
+        self._lasting = sorted(pool.name for pool in scenario.lasting_pools)
+        self._leases = Leases()
+        self._limits = Limits(reader, scenario, spec=self._spec)
         self.violation: str | None = None
         self.commits = 0
-        world.on_start = self._started
-        world.on_destroy = self._destroyed
+        for pool, site in self._sites.by_pool.items():
+            site.on_start = functools.partial(self._started, pool)
+        for world in self._sites.worlds.values():
+            world.on_destroy = self._destroyed
+        for fleet in self._sites.fleets.values():
+            fleet.world.on_terminate = self._terminated
 
     # -- the ledger -----------------------------------------------------------------------------------------------
     def committed(self, who: str, call: str, args: tuple[Any, ...], result: object) -> None:
         """After each call to the ledger, in the turn in which it committed."""
-        if call == "acquire_pool" and isinstance(result, Fence):
-            self._holders[result.epoch] = who
+        if call == "acquire_pool":
+            self._fail_each(
+                "ownership",
+                self._leases.taken(who, args, result, before=self._pools, now=self._now()),
+            )
         if not self._reader.has_news() or self.violation:
             return
         self.commits += 1
-        if call in _STATES:
-            self._check_fence(self._seen, self._seen, who, call)
+        if call in OF_MACHINES:
+            return
+        first = args[0] if args else None
+        if call in STATES:
+            self._pools = self._reader.pools()
+            after = dataclasses.replace(self._seen, pools=self._pools)
+            self._fail_each("ownership", self._leases.broken(after, after, who, call, first))
             return
         before, self._seen = self._seen, self._reader.snapshot()
-        for check in (self._check_fence, self._check_jobs, self._check_attempts, self._check_limits):
-            check(before, self._seen, who, call)
-        for wrong in self._reader.miscounts(self._seen):
-            self._fail("counters", wrong)
-
-    def _check_fence(self, before: Snapshot, after: Snapshot, who: str, call: str) -> None:
-        """Only the holder of the pool's epoch writes for it."""
-        if call not in (
-            "claim",
-            "settle",
-            "record_phases",
-            "set_availability",
-            "set_pool_health",
-            "renew_pool",
-        ):
-            return
-        ((epoch,),) = self._reader.rows("SELECT epoch FROM pools")
-        if self._holders.get(epoch) != who:
-            self._fail(
-                "ownership", f"{who} wrote by {call} while epoch {epoch} is {self._holders.get(epoch)}'s"
-            )
-        for name in after.attempts.keys() - before.attempts.keys():
-            if after.attempts[name].epoch != epoch:
-                self._fail("ownership", f"{name} was claimed for an epoch that is over")
+        self._pools = self._seen.pools
+        self._fail_each("ownership", self._leases.broken(before, self._seen, who, call, first))
+        self._check_jobs(before, self._seen, who, call)
+        self._check_attempts(before, self._seen)
+        self._fail_each("I6", self._limits.broken(before, self._seen))
+        self._fail_each("counters", self._reader.miscounts(self._seen))
 
     def _check_jobs(self, before: Snapshot, after: Snapshot, who: str, call: str) -> None:
         for uid, job in after.jobs.items():
@@ -97,8 +100,10 @@ class Checker:
             if job.cancel_requested_at is not None and job.state == "queued":
                 self._fail("cancel", f"{uid} waits again although its cancel was asked for")
             self._check_costs(old, job)
-        if gone := before.jobs.keys() - after.jobs.keys():
-            self._fail("I1", f"jobs vanished: {sorted(gone)}")
+        for uid in sorted(before.jobs.keys() - after.jobs.keys()):
+            self._note(who, call, f"{uid} deleted")
+            if before.jobs[uid].state not in FINAL:
+                self._fail("I1", f"{uid} vanished: it was {before.jobs[uid].state}")
 
     def _check_costs(self, old: JobRow | None, job: JobRow) -> None:
         """I8: what costs a retry really ran; and nobody gets more retries than were asked for."""
@@ -111,10 +116,10 @@ class Checker:
             return
         costs = job.infrastructure_failures + job.failures - old.infrastructure_failures - old.failures
         name = f"runyard-{job.uid}-{job.attempts}"
-        if costs and not self._world.starts.get(name):
+        if costs and not self._sites.starts(name):
             self._fail("I8", f"{name} never started and cost its job a retry")
 
-    def _check_attempts(self, before: Snapshot, after: Snapshot, who: str, call: str) -> None:
+    def _check_attempts(self, before: Snapshot, after: Snapshot) -> None:
         for name, attempt in after.attempts.items():
             old = before.attempts.get(name)
             if old == attempt:
@@ -126,11 +131,12 @@ class Checker:
 
     def _check_end(self, attempt: AttemptRow, before: Snapshot, after: Snapshot) -> None:
         outcome = json.loads(attempt.outcome or "{}")
-        kind, place = outcome.get("kind"), self._world.places.get(attempt.name)
-        if kind == "lost" and place is not None and place.starts and place.is_running:
+        kind = outcome.get("kind")
+        if kind == "lost" and self._sites.is_running(attempt.name):
             self._fail("I4", f"{attempt.name} was declared lost while it runs")
-        real = self._world.ends.get(attempt.name)
-        if kind in ("succeeded", "failed", "timed_out") and (real is None or real.kind.value != kind):
+        real = self._sites.end_of(attempt.name)
+        is_told = kind in ("succeeded", "failed") or (kind == "timed_out" and outcome.get("was_seen", True))
+        if is_told and (real is None or real.kind.value != kind):
             self._fail("I1", f"{attempt.name} was settled as {kind}, its end was {real}")
         self._check_charge(attempt, outcome, before, after)
 
@@ -150,7 +156,7 @@ class Checker:
         due = (used - attempt.charged) / self._weight("tenants", job.tenant)
         if abs(moved - due) > _EPSILON and not (moved > due and self._was_lifted(share, due, after)):
             self._fail("I12", f"{attempt.name} moved its tenant by {moved:g}, due was {due:g}")
-        owed = after.owed[job.queue] - before.owed[job.queue]
+        owed = after.owed[attempt.pool, job.queue] - before.owed[attempt.pool, job.queue]
         due = (used - attempt.charged) / self._weight("queues", job.queue)
         if abs(owed - due) > _EPSILON:
             self._fail("I12", f"{attempt.name} moved its queue by {owed:g}, due was {due:g}")
@@ -168,55 +174,25 @@ class Checker:
     def _weight(self, table: str, name: str) -> float:
         return float(self._reader.rows(f"SELECT weight FROM {table} WHERE name = '{name}'")[0][0])
 
-    def _check_limits(self, before: Snapshot, after: Snapshot, who: str, call: str) -> None:
-        """I6, at the moment of the claim: limits that are lowered later end nothing."""
-        new = [after.attempts[name] for name in after.attempts.keys() - before.attempts.keys()]
-        if not new:
-            return
-        held = [attempt for attempt in after.attempts.values() if not attempt.is_ended]
-        self._check_pool(held)
-        queues = {row[0]: row[1:] for row in self._reader.rows(_QUEUE_LIMITS)}
-        tenants = dict(self._reader.rows("SELECT name, running_max FROM tenants"))
-        for attempt in new:
-            job = after.jobs[attempt.uid]
-            jobs = [after.jobs[one.uid] for one in held]
-            is_paused, queue_max, share_max = queues[job.queue]
-            if is_paused:
-                self._fail("I6", f"{attempt.name} was claimed from the paused queue {job.queue}")
-            for what, limit, count in (
-                ("queue", queue_max, sum(one.queue == job.queue for one in jobs)),
-                ("tenant", tenants[job.tenant], sum(one.tenant == job.tenant for one in jobs)),
-                ("share", share_max, sum((one.queue, one.tenant) == (job.queue, job.tenant) for one in jobs)),
-            ):
-                if limit is not None and count > limit:
-                    self._fail("I6", f"{attempt.name}: {count} at once, the limit of its {what} is {limit}")
-
-    def _check_pool(self, held: list[AttemptRow]) -> None:
-        ((is_paused,),) = self._reader.rows("SELECT is_paused FROM pools")
-        cpu = sum(self._spec(one.uid).requirements.cpu_millis for one in held)
-        memory = sum(self._spec(one.uid).requirements.memory_bytes for one in held)
-        if is_paused:
-            self._fail("I6", "a claim from a paused pool")
-        if len(held) > self._pool.slots or len({one.slot for one in held}) < len(held):
-            self._fail(
-                "I6", f"{len(held)} attempts in {self._pool.slots} slots: {[one.slot for one in held]}"
-            )
-        if cpu > self._pool.budget.cpu_millis or memory > self._pool.budget.memory_bytes:
-            self._fail("I6", f"{cpu} thousandths of a core given out of {self._pool.budget.cpu_millis}")
-
     # -- the places -----------------------------------------------------------------------------------------------
-    def _started(self, name: str) -> None:
+    def _started(self, pool: str, name: str) -> None:
         self._note("world", "starts", name)
-        rows = self._reader.rows(f"SELECT uid, state FROM attempts WHERE {_BY_NAME} = '{name}'")
+        key = AttemptKey.from_resource_name(name)
+        rows = self._reader.rows(f"SELECT uid, pool, state FROM attempts WHERE {_BY_NAME} = '{name}'")
+        if key is not None:
+            self._shared.logs.keep(key)
+            self._shared.artifacts.keep(key)
         if not rows:
             self._fail("I3", f"{name} was started and is recorded nowhere")
             return
-        ((uid, state),) = rows
-        if self._world.starts[name] > 1:
-            self._fail("once", f"the command of {name} was started {self._world.starts[name]} times")
+        ((uid, recorded, state),) = rows
+        if recorded != pool:
+            self._fail("I3", f"{name} was started in {pool} and is recorded for {recorded}")
+        if self._sites.starts(name) > 1:
+            self._fail("once", f"the command of {name} was started {self._sites.starts(name)} times")
         elif state == "ended":
             self._fail("once", f"the command of {name} was started after its outcome was accepted")
-        others = [key.resource_name for key in self._world.running if key.uid == uid]
+        others = self._sites.running(uid)
         if others != [name]:
             self._fail("I4", f"{others} of one job run at the same time")
 
@@ -228,17 +204,43 @@ class Checker:
         if rows and rows[0][0] != "ended":
             self._fail("I9", f"{name} was destroyed while it runs")
 
+    def _terminated(self, machine: Machine) -> None:
+        """I9: with work that is not settled yet only a machine that was condemned first, in writing."""
+        self._note("cloud", "destroys", machine.name)
+        ((fenced_at,),) = self._reader.rows(f"SELECT fenced_at FROM machines WHERE name = '{machine.name}'")
+        for name in running_on(machine):
+            rows = self._reader.rows(f"SELECT state FROM attempts WHERE {_BY_NAME} = '{name}'")
+            if fenced_at is None and rows and rows[0][0] != "ended":
+                self._fail("I9", f"{machine.name} was destroyed while it runs {name}")
+
+    def deleted(self, key: AttemptKey, what: str) -> None:
+        """What an attempt left is deleted for good."""
+        self._note("retention", f"deletes {what}", key.resource_name)
+        rows = self._reader.rows(f"SELECT state FROM jobs WHERE uid = '{key.uid}'")
+        if rows and rows[0][0] not in FINAL:
+            self._fail("retention", f"the {what} of {key.resource_name} was deleted, its job is {rows[0][0]}")
+
     # -- the end --------------------------------------------------------------------------------------------------
     def is_quiet(self) -> bool:
-        """I10: every job final, no resource left."""
-        return not self._world.places and all(job.state in FINAL for job in self._seen.jobs.values())
+        """I10: every job final, no resource left, and no pool but those that are served."""
+        is_released = not self._reader.rows("SELECT 1 FROM bindings LIMIT 1")
+        is_final = is_released and all(job.state in FINAL for job in self._seen.jobs.values())
+        return is_final and not self._sites.left and sorted(self._seen.pools) == self._lasting
 
     def unrest(self) -> str:
         open_jobs = {uid: job.state for uid, job in self._seen.jobs.items() if job.state not in FINAL}
-        return f"unfinished jobs {open_jobs}, places left {sorted(self._world.places)}"
+        bound = self._reader.rows("SELECT uid, number, state, machine FROM bindings")
+        machines = self._reader.rows("SELECT name, state FROM machines WHERE state <> 'gone'")
+        pools = (
+            f"bound {bound}, machines {machines}, pools {sorted(self._seen.pools)}, served {self._lasting}"
+        )
+        return f"unfinished jobs {open_jobs}, places left {self._sites.left}, {pools}"
 
     def check_end(self) -> None:
-        """The feed tells one end of each job, as its last word."""
+        """The feed tells one end of each job, as its last word; and nobody's log is left."""
+        for key in (*self._shared.logs.kept, *self._shared.artifacts.kept):
+            if key.uid not in self._seen.jobs:
+                self._fail("retention", f"what {key.resource_name} left was never deleted, its job was")
         states: dict[str, list[str]] = {}
         for uid, state in self._reader.rows("SELECT uid, state FROM events ORDER BY sequence"):
             states.setdefault(uid, []).append(state)
@@ -250,10 +252,13 @@ class Checker:
     def _spec(self, uid: str) -> JobSpec:
         return self._plans[uid].new.spec
 
+    def _fail_each(self, invariant: str, found: Iterable[str]) -> None:
+        for what in found:
+            self._fail(invariant, what)
+
     def _fail(self, invariant: str, what: str) -> None:
         if self.violation is None:
             self.violation = f"{invariant}: {what}"
 
 
 _BY_NAME = "'runyard-' || uid || '-' || number"
-_QUEUE_LIMITS = "SELECT name, is_paused, running_max, tenant_running_max FROM queues"

@@ -16,13 +16,24 @@ import structlog
 
 from runyard.ledger.sqlite.ledger import SqliteLedger
 from runyard.ledger.subscriptions import Hub, TopicSubscription
+from runyard.model.attempt import AttemptKey
 from runyard.providers.port import AttemptRequest
 from runyard.testing.plays import Play
-from runyard.testing.scripted_world import World
+from runyard.testing.simulation.drawing import draw
+from runyard.testing.simulation.fleet import Fleet
 from runyard.testing.simulation.invariants import Checker
 from runyard.testing.simulation.link import Link
-from runyard.testing.simulation.scenario import QUIET_AT_S, Jump, PlannedJob, Scenario, Stop, draw
-from runyard.testing.simulation.service import Plant, SimulatedClock, SimulatedService
+from runyard.testing.simulation.scenario import (
+    QUIET_AT_S,
+    Jump,
+    Mishap,
+    PlannedJob,
+    PlannedPool,
+    Scenario,
+    Stop,
+)
+from runyard.testing.simulation.service import Installation, Plant, SimulatedClock, SimulatedService
+from runyard.testing.simulation.sites import KeptStore, Sites
 from runyard.testing.simulation.snapshot import Reader
 from runyard.testing.simulation.users import Users
 from runyard.testing.virtual_time import Process, VirtualTimeLoop, call_outside
@@ -59,14 +70,27 @@ def simulate(seed: int, plant: Plant = NO_PLANT) -> Result:
 class Simulation:
     def __init__(self, scenario: Scenario, plant: Plant) -> None:
         self._scenario = scenario
-        self._plant = plant
         self._dice = Random(f"faults {scenario.seed}")
         self._plans: dict[str, PlannedJob] = {planned.new.uid: planned for planned in scenario.jobs}
         self._clocks = [SimulatedClock() for _ in range(scenario.services)]
         self._ledger_clock = SimulatedClock()
         self._ledger = SqliteLedger(":memory:", clock=self._ledger_clock, is_threaded=False)
         self._ledger._hub = _OrderedHub()  # the one thing in it whose order hangs on addresses in memory
-        self._world = World(now=SimulatedClock().now, script=self._play_of)
+        self._sites = Sites(
+            [pool.name for pool in scenario.pools if not pool.is_fleet],
+            fleets={pool.name: self._fleet() for pool in scenario.pools if pool.is_fleet},
+            now=SimulatedClock().now,
+            script=self._play_of,
+        )
+        self._shared = Installation(
+            ledger=self._ledger,
+            checked=self._checked,
+            sites=self._sites,
+            logs=KeptStore(on_delete=lambda key: self._left(key, "log")),
+            artifacts=KeptStore(on_delete=lambda key: self._left(key, "artifacts")),
+            keep=scenario.keep,
+            plant=plant,
+        )
         self._services: list[SimulatedService] = []
         self._living: dict[int, SimulatedService] = {}
         self._stops = {
@@ -74,6 +98,15 @@ class Simulation:
         }
         self._trace: list[tuple[float, str, str, object]] = []
         self._checker: Checker | None = None
+
+    def _fleet(self) -> Fleet:
+        return Fleet(
+            self._ledger,
+            script=self._play_of,
+            checked=self._checked,
+            failing=self._scenario.rates.ledger,
+            dice=Random(f"machines {self._scenario.seed}"),
+        )
 
     @property
     def _indices(self) -> range:
@@ -88,12 +121,19 @@ class Simulation:
         loop.set_exception_handler(
             lambda _, told: crashes.append(repr(told.get("exception") or told["message"]))
         )
-        users = Users(self._scenario, self._ledger, plans=self._plans, checked=self._checked)
+        users = Users(self._scenario, self._shared, plans=self._plans)
         using = asyncio.create_task(users.run())
         for index in self._indices:
             self._start_service(index)
         for jump in self._scenario.jumps:
             call_outside(jump.at, self._jump, jump)
+        for death in self._scenario.deaths:
+            call_outside(death.at, self._die, death.service)
+        for mishap in self._scenario.mishaps:
+            call_outside(mishap.at, self._befall, mishap)
+        for pool in self._scenario.pools:
+            if pool.dropped_at is not None:
+                call_outside(pool.dropped_at, self._drop, pool)
         call_outside(QUIET_AT_S, self._calm_down)
         await self._until_quiet(using)
         violation = self._checker.violation or await self._last_checks(using, crashes)
@@ -109,7 +149,6 @@ class Simulation:
 
     async def _set_up(self) -> None:
         await self._ledger.open()
-        await self._ledger.put_pool(self._scenario.pool)
         for queue in self._scenario.queues:
             await self._ledger.put_queue(queue)
         for tenant in self._scenario.tenants:
@@ -117,10 +156,18 @@ class Simulation:
         assert self._ledger._writer is not None
         reader = Reader(self._ledger._writer._connection)  # its own eyes, past the ledger
         self._checker = Checker(
-            reader, world=self._world, pool=self._scenario.pool, plans=self._plans, note=self._note
+            reader,
+            shared=self._shared,
+            scenario=self._scenario,
+            plans=self._plans,
+            now=self._ledger_clock.now,
+            note=self._note,
         )
-        self._world.outcome_lag_s = self._scenario.rates.outcome_lag_s
-        self._world.listing_lag_s = self._scenario.rates.listing_lag_s
+        for pool in self._scenario.pools:
+            if pool.is_far and not pool.is_fleet:
+                world = self._sites.worlds[pool.name]
+                world.outcome_lag_s = self._scenario.rates.outcome_lag_s
+                world.listing_lag_s = self._scenario.rates.listing_lag_s
 
     async def _until_quiet(self, using: asyncio.Task[None]) -> None:
         assert self._checker is not None
@@ -170,18 +217,23 @@ class Simulation:
             f"service-{index + 1}",
             process=process,
             link=link,
-            ledger=self._ledger,
-            checked=self._checked,
-            world=self._world,
-            settings=self._scenario.pool,
+            shared=self._shared,
+            pools=self._configured(index),
             clock=self._clocks[index],
-            plant=self._plant,
-            is_far=self._scenario.is_far,
         )
         self._services.append(service)
         self._living[index] = service
         self._note(process.name, "starts", "")
         service.start()
+
+    def _configured(self, index: int) -> tuple[PlannedPool, ...]:
+        """The pools in its config, if it is started now."""
+        now = asyncio.get_running_loop().time()
+        return tuple(
+            pool
+            for pool in self._scenario.pools
+            if index in pool.services and (pool.dropped_at is None or now < pool.dropped_at)
+        )
 
     def _stopped(self, index: int, process: Process, stop: Stop) -> None:
         if stop.is_pause:
@@ -201,15 +253,36 @@ class Simulation:
             self._start_service(index)
 
     def _may_live(self, index: int) -> bool:
-        return asyncio.get_running_loop().time() < QUIET_AT_S or index == self._scenario.survivor
+        """Faults end at QUIET_AT_S; some services die for good before."""
+        now, never = asyncio.get_running_loop().time(), QUIET_AT_S
+        until = min((one.at for one in self._scenario.deaths if one.service == index), default=never)
+        return now < until or index == self._scenario.survivor
+
+    def _die(self, index: int) -> None:
+        """At once, and without a word: what it ran goes on, or not, by itself."""
+        service = self._living.pop(index, None)
+        if service is not None:
+            self._note(service.process.name, "crashes", "")
+            service.process.freeze()
+
+    def _befall(self, mishap: Mishap) -> None:
+        what = "vanishes" if mishap.lasts_s is None else f"is silent for {mishap.lasts_s:g} s"
+        for fleet in self._sites.fleets.values():
+            if (name := fleet.befall(mishap)) is not None:
+                self._note(name, what, "")
+
+    def _drop(self, pool: PlannedPool) -> None:
+        """Whoever has it is started anew, with a config that does not name it any more."""
+        self._note("operator", "drops", pool.name)
+        for index in sorted(pool.services & self._living.keys()):
+            self._die(index)
+            self._restart(index)
 
     def _calm_down(self) -> None:
         """Faults end: one service is there, the other one never comes back."""
-        for index, service in list(self._living.items()):
+        for index in list(self._living):
             if index != self._scenario.survivor:
-                self._note(service.process.name, "crashes", "for good")
-                service.process.freeze()
-                del self._living[index]
+                self._die(index)
         self._restart(self._scenario.survivor)
 
     def _jump(self, jump: Jump) -> None:
@@ -219,6 +292,10 @@ class Simulation:
     # -- looking on -----------------------------------------------------------------------------------------------
     def _play_of(self, request: AttemptRequest) -> Play:
         return self._plans[request.key.uid].play(request.key.number)
+
+    def _left(self, key: AttemptKey, what: str) -> None:
+        assert self._checker is not None
+        self._checker.deleted(key, what)
 
     def _checked(self, who: str, call: str, args: tuple[Any, ...], result: object) -> None:
         assert self._checker is not None

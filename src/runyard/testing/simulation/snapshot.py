@@ -48,15 +48,24 @@ class AttemptRow(NamedTuple):
         return self.state == "ended"
 
 
+class PoolRow(NamedTuple):
+    name: str
+    epoch: int
+    owner: str | None
+    lease_until: float | None
+    is_paused: int
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """`vtimes` by (queue, tenant); `owed` by queue; `samples` by class."""
+    """`vtimes` by (queue, tenant); `owed` by (pool, queue); `samples` by class; `pools` by name."""
 
     jobs: dict[str, JobRow]
     attempts: dict[str, AttemptRow]
     vtimes: dict[tuple[str, str], float]
-    owed: dict[str, float]
+    owed: dict[tuple[str, str], float]
     samples: dict[str, int]
+    pools: dict[str, PoolRow]
 
 
 class Reader:
@@ -88,9 +97,17 @@ class Reader:
             jobs={row[0]: JobRow._make(row) for row in jobs},
             attempts={attempt.name: attempt for attempt in attempts},
             vtimes={(queue, tenant): vtime for queue, tenant, vtime in shares},
-            owed=dict(self.rows("SELECT queue, owed FROM pool_queues")),
+            owed={
+                (pool, queue): owed
+                for pool, queue, owed in self.rows("SELECT pool, queue, owed FROM pool_queues")
+            },
             samples=dict(self.rows("SELECT class_key, samples FROM classes")),
+            pools=self.pools(),
         )
+
+    def pools(self) -> dict[str, PoolRow]:
+        rows = self.rows(f"SELECT {', '.join(PoolRow._fields)} FROM pools ORDER BY name")
+        return {row[0]: PoolRow._make(row) for row in rows}
 
     def miscounts(self, seen: Snapshot) -> list[str]:
         """Every counter of the ledger that differs from counting."""

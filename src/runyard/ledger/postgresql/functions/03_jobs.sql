@@ -176,6 +176,7 @@ BEGIN
         RETURN jsonb_build_object('refused', 'not_final', 'id', job.id, 'state', job.state);
     END IF;
     DELETE FROM attempts WHERE uid = job.uid;
+    DELETE FROM bindings WHERE uid = job.uid;
     DELETE FROM job_labels WHERE serial = job.serial;
     DELETE FROM job_specs WHERE serial = job.serial;
     DELETE FROM jobs WHERE serial = job.serial;

@@ -66,13 +66,44 @@ BEGIN
     RETURN jsonb_build_object('answers', to_jsonb(answers), 'topics', publish(doc, now_, facts, topics));
 END $$;
 
+-- The newest value of each fact; facts beyond `count_max` are left out (model/attempt.py, merge_placement).
+CREATE FUNCTION merge_placement(known text, new jsonb, count_max integer) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT coalesce(jsonb_object_agg(f.name, f.value), '{}')::text FROM (
+        SELECT e.key AS name, e.value FROM jsonb_each(known::jsonb || new) e
+        ORDER BY known::jsonb ? e.key DESC, e.key LIMIT count_max
+    ) f
+$$;
+
+-- {"pool", "epoch", "uid", "number", "placement", "placement_max", "progress": text or null}. Takes no lock but the
+-- attempt's own row, as its last: what is told while an image is pulled holds up nobody.
+CREATE FUNCTION record_status(doc jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    epoch_ bigint := guard_pool(doc->>'pool');
+    attempt_ attempts;
+    refusal jsonb;
+BEGIN
+    SELECT * INTO attempt_ FROM attempts WHERE uid = doc->>'uid' AND number = (doc->>'number')::integer
+        FOR NO KEY UPDATE;
+    refusal := refuse_report(doc, jsonb_build_object(doc->>'pool', epoch_), attempt_);
+    IF refusal IS NOT NULL THEN
+        RETURN refusal;
+    ELSIF attempt_.uid IS NULL OR attempt_.state = 'ended' THEN
+        RETURN '{"topics": []}';
+    END IF;
+    UPDATE attempts SET progress = CASE WHEN state = 'starting' THEN doc->>'progress' END,
+            placement = merge_placement(placement, doc->'placement', (doc->>'placement_max')::integer)
+        WHERE uid = attempt_.uid AND number = attempt_.number;
+    RETURN jsonb_build_object('topics', notify_topics(doc->>'sender', ARRAY['job:' || attempt_.uid]));
+END $$;
+
 -- The attempt runs, whatever was asked meanwhile; its job says so too unless it is being canceled.
 CREATE FUNCTION start_running(attempt_ attempts) RETURNS fact[] LANGUAGE plpgsql AS $$
 DECLARE
     at double precision := (attempt_.phases::jsonb->>'running')::double precision;
     job jobs;
 BEGIN
-    UPDATE attempts SET state = 'running', started_at = at WHERE uid = attempt_.uid AND number = attempt_.number;
+    UPDATE attempts SET state = 'running', started_at = at, progress = NULL
+        WHERE uid = attempt_.uid AND number = attempt_.number;
     UPDATE jobs SET started_at = at, state = CASE WHEN state = 'starting' THEN 'running' ELSE state END
         WHERE uid = attempt_.uid RETURNING * INTO job;
     UPDATE pool_state SET starting = starting - 1, running = running + 1 WHERE pool = attempt_.pool;
@@ -84,8 +115,8 @@ BEGIN
 END $$;
 
 -- {"items": [{"pool", "epoch", "uid", "number", "seen": {"state", "attempts", "cancel_requested_at"}, "outcome",
--- "used" (null: never seen), "weight", "phases", "outputs", "verdict": {"state"} or {"counter", "keeps_place",
--- "not_before"}, "reason"}…]} -> {"answers": [{"job": …, or null}, {"is_stale": true} or a refusal…]}
+-- "used" (null: never seen), "weight", "phases", "outputs", "placement", "placement_max", "verdict": {"state"} or
+-- {"counter", "keeps_place", "not_before"}, "reason"}…]} -> {"answers": [{"job": …, or null}, {"is_stale": true} or a refusal…]}
 --
 -- The verdict was made on the job as `seen`. It is taken only while the job still stands so; a stale one is decided
 -- anew.
@@ -137,7 +168,8 @@ DECLARE
     makes_room boolean;
 BEGIN
     UPDATE attempts SET state = 'ended', ended_at = now_, phases = phases_::text, outcome = item->>'outcome',
-            started_at = coalesce(started_at, (phases_->>'running')::double precision)
+            started_at = coalesce(started_at, (phases_->>'running')::double precision), progress = NULL,
+            placement = merge_placement(placement, item->'placement', (item->>'placement_max')::integer)
         WHERE uid = attempt_.uid AND number = attempt_.number;
     makes_room := release_attempt(attempt_.pool, job.queue, job.tenant, attempt_.state = 'running');
     PERFORM charge(job.queue, job.tenant, difference);

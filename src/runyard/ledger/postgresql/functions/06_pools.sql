@@ -28,6 +28,12 @@ BEGIN
     IF unfinished > 0 THEN
         RETURN jsonb_build_object('refused', 'pool_busy', 'unfinished', unfinished);
     END IF;
+    SELECT count(*) INTO unfinished FROM machines WHERE pool = name_ AND state <> 'gone';
+    IF unfinished > 0 THEN
+        RETURN jsonb_build_object('refused', 'pool_has_machines', 'machines', unfinished);
+    END IF;
+    DELETE FROM machines WHERE pool = name_;
+    DELETE FROM bindings WHERE pool = name_;
     DELETE FROM leases WHERE pool = name_;
     DELETE FROM pool_state WHERE pool = name_;
     DELETE FROM pool_queues WHERE pool = name_;
