@@ -74,7 +74,8 @@ class Machine:
 
 class MachineWorld:
     """The machines, the cloud that has them, and the ledger with the pool's one owner. All outlive every provider
-    object. `requests` is what a machine is told of an attempt that it took, where it is not what the ledger has."""
+    object. `requests` is what a machine is told of an attempt that it took, where it is not what the
+    ledger has; `printed` is what machines sent of the logs."""
 
     def __init__(self, *, script: Callable[[AttemptRequest], Play], slots: int = 2) -> None:
         self._script = script
@@ -86,6 +87,7 @@ class MachineWorld:
         self.requests: dict[AttemptKey, AttemptRequest] = {}
         self.machines: dict[str, Machine] = {}
         self.starts: dict[AttemptKey, int] = defaultdict(int)
+        self.printed: dict[AttemptKey, bytes] = {}
         self._is_open = False
         self._calling: set[asyncio.Task[None]] = set()
 
@@ -201,6 +203,7 @@ class MachineWorld:
 
     def _begin(self, machine: Machine, key: AttemptKey, request: AttemptRequest) -> None:
         self.starts[key] += 1
+        self.printed[key] = self.printed.get(key, b"") + self._script(request).prints
         work = machine.work[key] = Work(self.clock.now(), self._script(request))
         for after_s, outcome in work.play.ends(request):
             call_outside(after_s, _end_work, work, outcome)
