@@ -12,6 +12,7 @@ from runyard.artifacts.files import FileArtifactStore
 from runyard.dispatch.context import AttemptContext
 from runyard.logs.files import FileLogStore
 from runyard.model.attempt import AttemptKey
+from runyard.model.errors import Unreachable
 
 KEY = AttemptKey("a" * 16, 1)
 
@@ -48,3 +49,14 @@ async def test_artifacts_from_afar_are_kept(context: AttemptContext, tmp_path: P
         await context.store_artifact("out/report.txt", chunks())
     directory = tmp_path / "artifacts" / KEY.uid / "1"
     assert (directory / "out" / "report.txt").read_bytes() == b"one two"
+
+
+async def test_a_disk_that_fails_is_told_as_a_place_that_is_asked_again(
+    context: AttemptContext, tmp_path: Path
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    (tmp_path / "artifacts" / KEY.uid).write_text("in the way")
+    with pytest.raises(Unreachable):
+        await context.store_artifact("a", chunks())

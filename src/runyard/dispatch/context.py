@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from runyard.dispatch.records import LeaseRecords
 from runyard.ledger.port import Ledger
 from runyard.logs.port import LogSink
 from runyard.model.attempt import PROGRESS_CHARS_MAX, AttemptKey, Progress, merge_placement
-from runyard.model.errors import Fenced, LedgerUnavailable
+from runyard.model.errors import Fenced, LedgerUnavailable, Unreachable
 
 RUNNING_DELAY_S = 0.015
 STATUS_DELAY_S = 0.5
@@ -89,7 +89,7 @@ class AttemptContext:
     def log(self) -> LogSink:
         if self._log is None:
             assert self._log_sink is not None, "this context was made without a log"
-            self._log = self._log_sink()
+            self._log = _Log(self._log_sink())
         return self._log
 
     @property
@@ -100,7 +100,8 @@ class AttemptContext:
         if self._artifacts is None:
             assert self._artifact_sink is not None, "this context was made without artifacts"
             self._artifacts = self._artifact_sink()
-        await self._artifacts.store(path, chunks)
+        with _told_as_unreachable():
+            await self._artifacts.store(path, chunks)
 
     # -- what it tells --------------------------------------------------------------------------------------------
     async def record_phase(self, name: str, at: float) -> None:
@@ -180,3 +181,27 @@ class AttemptContext:
                 await asyncio.sleep(LEDGER_RETRY_S)
             except Fenced:
                 return  # the loop that owns this attempt learns of it by its own writes
+
+
+class _Log:
+    """The sink, with a disk that fails told as a provider may tell it."""
+
+    def __init__(self, sink: LogSink) -> None:
+        self._sink = sink
+
+    async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
+        with _told_as_unreachable():
+            await self._sink.append(step, stream, offset, data)
+
+    async def size(self, step: str, stream: str) -> int:
+        with _told_as_unreachable():
+            return await self._sink.size(step, stream)
+
+
+@contextlib.contextmanager
+def _told_as_unreachable() -> Iterator[None]:
+    """A full disk ends no attempt: its provider passes this on, and dispatch asks it again."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreachable(f"what the attempt left cannot be kept: {error}") from error

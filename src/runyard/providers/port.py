@@ -77,7 +77,7 @@ class LogSink(Protocol):
     async def append(self, step: str, stream: str, offset: int, data: bytes) -> None:
         """Stores `data` at `offset`. Repeating it changes nothing. Bytes left out before `offset` are marked as a gap
         for good. Raises Conflict where other bytes are stored there already: a job cannot take back what it printed.
-        """
+        Raises Unreachable where they cannot be kept now."""
         ...
 
     async def size(self, step: str, stream: str) -> int:
@@ -219,7 +219,8 @@ class RunContext(Protocol):
 
     async def store_artifact(self, path: str, chunks: AsyncIterable[bytes]) -> None:
         """Keeps one collected file, by its path relative to the workspace: all of it or nothing, the latest of
-        repeated calls. Raises Invalid for a path that leaves the workspace, or above the bound of bytes or files."""
+        repeated calls. Raises Invalid for a path that leaves the workspace, or above the bound of bytes or files: leave
+        it out and say so in the log. Raises Unreachable where it cannot be kept now."""
         ...
 
     @property

@@ -209,6 +209,9 @@ class MachineProvider:
             await context.record_phase(name, at)
         if binding.machine is not None:
             await context.record_placement({"machine": binding.machine})
+        if said := self.world.printed.get(binding.key):
+            offset = await context.log.size("000", "stdout")
+            await context.log.append("000", "stdout", offset, said[offset:])
         if binding.outcome is not None:
             await context.record_outputs(binding.outputs)
 

@@ -78,9 +78,9 @@ class Machine:
 
 class MachineWorld:
     """The machines, the cloud that has them, and the ledger with the pool's one owner. All outlive every provider
-    object. `requests` is what a machine is told of an attempt that it took, where it is not what the ledger has.
-    With a `ledger` of somebody's the machines call in there, and `open` is not for it. `on_start` and `on_terminate`
-    look on."""
+    object. `requests` is what a machine is told of an attempt that it took, where it is not what the ledger has;
+    `printed` is what machines sent of the logs. With a `ledger` of somebody's the machines call in there, and `open` is
+    not for it. `on_start` and `on_terminate` look on."""
 
     def __init__(
         self, *, script: Callable[[AttemptRequest], Play], slots: int = 2, ledger: Ledger | None = None
@@ -103,6 +103,7 @@ class MachineWorld:
         self.requests: dict[AttemptKey, AttemptRequest] = {}
         self.machines: dict[str, Machine] = {}
         self.starts: dict[AttemptKey, int] = defaultdict(int)
+        self.printed: dict[AttemptKey, bytes] = {}
         self._is_open = False
         self._calling: set[asyncio.Task[None]] = set()
 
@@ -225,6 +226,7 @@ class MachineWorld:
 
     def _begin(self, machine: Machine, key: AttemptKey, request: AttemptRequest) -> None:
         self.starts[key] += 1
+        self.printed[key] = self.printed.get(key, b"") + self._script(request).prints
         work = machine.work[key] = Work(self.clock.now(), self._script(request))
         machine.begun.add(key)
         self.on_start(key, work)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from runyard.logs.layout import stream_file
 from runyard.model.attempt import merge_placement
 from runyard.model.errors import Conflict, Invalid, Unreachable
 from runyard.model.machine import Binding, Machine
@@ -59,6 +60,7 @@ class MemoryContext:
         *,
         log_bytes_max: int = 1 << 20,
         records: Records | None = None,
+        log: MemoryLog | None = None,
     ) -> None:
         self._folder = folder
         self._log_bytes_max = log_bytes_max
@@ -68,7 +70,7 @@ class MemoryContext:
         self.placement: dict[str, str] = {}
         self.progress: list[str | None] = []
         self.artifacts: dict[str, bytes] = {}
-        self.log = MemoryLog()
+        self.log = log or MemoryLog()
         self.records = records or cast(Records, NoRecords())
 
     def may_create(self, within_s: float) -> bool:
@@ -111,6 +113,11 @@ class MemoryContext:
         if path.startswith("/") or ".." in path.split("/"):
             raise Invalid(f"artifact {path!r} is no path within the workspace", field="path")
         self.artifacts[path] = b"".join([chunk async for chunk in chunks])
+
+    def printed(self, step: str = "000", stream: str = "stdout") -> bytes:
+        """What came of that stream, whichever way."""
+        file = stream_file(self.log_directory, step, stream)
+        return file.read_bytes() if file.exists() else self.log.streams.get((step, stream), b"")
 
     async def reached(self, phase: str) -> None:
         """Returns once the phase is recorded."""

@@ -26,6 +26,7 @@ class Play:
     outcome: Outcome = field(default_factory=succeeded)
     outputs: Mapping[str, str] = field(default_factory=dict)
     ignores_term: bool = False
+    prints: bytes = b""
 
     def ends(self, request: AttemptRequest) -> list[tuple[float, Outcome]]:
         """(after how many seconds, with what): by itself, by the step's time-out, by the job's. The first counts."""

@@ -118,6 +118,8 @@ class ScriptedProvider:
         if place.starts:
             await context.record_phase("preparing", place.created_at)
             await context.record_phase("running", place.started_at)
+            if place.play.prints:
+                await context.log.append("000", "stdout", 0, place.play.prints)
         while not place.is_told:
             if self.world.places.get(attempt.key.resource_name) is not place:
                 return lost("its place was destroyed", was_seen=True)

@@ -3,6 +3,7 @@ come to for places that only play."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode
@@ -23,9 +24,16 @@ class TinyCommand(StrEnum):
     GIVE_OUTPUT = f'echo began; printf {OUTPUT} > "$RUNYARD_OUTPUTS/name"'
 
 
+SAID = b"began\n"
+
+
 def play_of(request: AttemptRequest) -> Play:
     """What the command of a request from the suite comes to."""
-    match TinyCommand(request.spec.steps[0].command[-1]):
+    return replace(_play(TinyCommand(request.spec.steps[0].command[-1])), prints=SAID)
+
+
+def _play(command: TinyCommand) -> Play:
+    match command:
         case TinyCommand.SUCCEED:
             return Play(lasts_s=0.01)
         case TinyCommand.FAIL:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from runyard.providers.port import (
     Capabilities,
     PoolShape,
     ProviderConfig,
+    Records,
     Resource,
     ResourceListing,
     RunContext,
@@ -28,6 +30,7 @@ from runyard.providers.port import (
 from runyard.testing.far.fuse import Fuse, Point, lay_around
 from runyard.testing.plays import CANCELED, NEVER_STARTED
 
+STEP, STREAM = "000", "stdout"
 CREATE_DEADLINE_S = 1.0
 SLOTS = 4
 ARCH = "amd64"
@@ -95,14 +98,22 @@ class FarProvider:
         self._pass(Point.FOLLOWING)
         ended = await self._ask("wait", name=name)
         self._pass(Point.ENDED)
+        await self._take_log(name, context)
         if ended.get("outputs"):
             await context.record_outputs(ended["outputs"])
         return _outcome(ended)
 
+    async def _take_log(self, name: str, context: RunContext) -> None:
+        """From where the log stands, whoever brought it there."""
+        offset = await context.log.size(STEP, STREAM)
+        while printed := base64.b64decode((await self._ask("read", name=name, offset=offset))["printed"]):
+            await context.log.append(STEP, STREAM, offset, printed)
+            offset += len(printed)
+
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
         await self._ask("stop", name=key.resource_name, grace_s=grace_s)
 
-    async def handle_queue_size(self, demand: Demand) -> Supply:
+    async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
         return Supply(slots=self._slots)
 
     async def check(self) -> Sequence[Finding]:

@@ -9,6 +9,7 @@ remembers how often each name was started, and each call with who made it and wh
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 LINE_BYTES_MAX = 1 << 20
+PIECE_BYTES = 32 << 10
 
 
 @dataclass(slots=True)
@@ -79,6 +81,8 @@ class Places:
                 return {"is_there": place is not None, "started_at": place and place.started_at}
             case "wait":
                 return await self._wait(name)
+            case "read":
+                return {"printed": self._read(name, call["offset"])}
             case "stop":
                 return self._stop(name, call["grace_s"])
             case "destroy":
@@ -116,14 +120,15 @@ class Places:
         place.outputs.mkdir()
         place.started_at = time.time()
         self._starts[name] += 1
-        place.process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-            env={**os.environ, "RUNYARD_OUTPUTS": str(place.outputs)},
-        )
+        with self._printed(name).open("wb") as printed:
+            place.process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=printed,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "RUNYARD_OUTPUTS": str(place.outputs)},
+            )
         watching = asyncio.create_task(_watch(place, place.process))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
@@ -136,6 +141,18 @@ class Places:
         assert place.result is not None
         outputs = place.outputs.iterdir() if place.outputs is not None and place.outputs.exists() else ()
         return {**place.result, "outputs": {file.name: file.read_text() for file in outputs}}
+
+    def _printed(self, name: str) -> Path:
+        return self._folder / f"{name}.stdout"
+
+    def _read(self, name: str, offset: int) -> str:
+        """A piece of what it printed, in base64; empty at the end."""
+        try:
+            with self._printed(name).open("rb") as printed:
+                printed.seek(offset)
+                return base64.b64encode(printed.read(PIECE_BYTES)).decode()
+        except FileNotFoundError:
+            return ""
 
     def _stop(self, name: str, grace_s: float) -> dict[str, Any]:
         place = self._places.setdefault(name, _Place(created_at=time.time()))

@@ -7,7 +7,7 @@ import asyncio
 from runyard.model.job import Limits
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.testing.promises.world import Following, ProviderWorld, following
-from runyard.testing.tiny_commands import EXIT_CODE, OUTPUT, TinyCommand
+from runyard.testing.tiny_commands import EXIT_CODE, OUTPUT, SAID, TinyCommand
 
 
 class StartingPromises:
@@ -107,6 +107,24 @@ class StartingPromises:
         await (await world.start_provider()).run_job(request, second)
         assert first.outputs == second.outputs == {"name": OUTPUT}
         assert first.phases == second.phases
+
+    async def test_what_it_printed_is_in_its_log_once_whoever_followed(self, world: ProviderWorld) -> None:
+        request = world.request()
+        for _ in range(2):
+            context = world.context(request)
+            await (await world.start_provider()).run_job(request, context)
+            assert context.printed() == SAID
+
+    async def test_what_is_told_of_a_place_is_words_and_no_progress_comes_after_the_end(
+        self, world: ProviderWorld
+    ) -> None:
+        provider, request = await world.start_provider(), world.request()
+        context = world.context(request)
+        await provider.run_job(request, context)
+        assert all(name and value for name, value in context.placement.items())
+        told = len(context.progress)
+        await asyncio.sleep(0.05)
+        assert len(context.progress) == told
 
     async def test_the_limit_of_the_run_ends_it_and_is_named(self, world: ProviderWorld) -> None:
         provider = await world.start_provider()

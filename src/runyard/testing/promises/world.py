@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -14,7 +15,7 @@ from runyard.model.job import JobSpec, Limits, Step
 from runyard.model.outcome import Outcome
 from runyard.model.requirements import Requirements
 from runyard.providers.port import AttemptRequest, Provider, Records, ResourceListing
-from runyard.testing.memory_context import MemoryContext, NoRecords
+from runyard.testing.memory_context import MemoryContext, MemoryLog, NoRecords
 from runyard.testing.tiny_commands import TinyCommand
 
 UID = "conformance00000"
@@ -37,6 +38,7 @@ class ProviderWorld(abc.ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._logs: dict[AttemptKey, MemoryLog] = defaultdict(MemoryLog)
 
     @abc.abstractmethod
     async def start_provider(self) -> Provider:
@@ -81,7 +83,8 @@ class ProviderWorld(abc.ABC):
 
     def context(self, request: AttemptRequest) -> MemoryContext:
         """A service's context for the attempt; each follower has one of its own over the same log."""
-        return MemoryContext(self.folder / request.key.resource_name, records=self.records)
+        folder = self.folder / request.key.resource_name
+        return MemoryContext(folder, records=self.records, log=self._logs[request.key])
 
 
 class FarProviderWorld(ProviderWorld):
