@@ -63,6 +63,7 @@ class Retention:
             pass
         while await ledger.delete_gone_machines(before=now - MACHINES_KEPT_S, limit=BATCH) == BATCH:
             pass
+        await ledger.delete_expired_sessions(before=now, limit=BATCH)
 
     async def _by_age(self, name: str, kind: _Kind, ended_before: float) -> None:
         while keys := await kind.list_expired(ended_before=ended_before, limit=BATCH):

@@ -172,7 +172,13 @@ class Ledger(Protocol):
 
     async def list_tokens(self) -> list[Token]: ...
 
-    async def delete_token(self, token_id: str) -> bool: ...
+    async def delete_token(self, token_id: str) -> bool:
+        """With every session and link that was made from it. True for the one caller that removed it."""
+        ...
+
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        """Sessions and links that expired before then; tokens stay, for people look for them."""
+        ...
 
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(

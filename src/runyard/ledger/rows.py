@@ -28,7 +28,7 @@ from runyard.model.pool import (
 )
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.requirements import Requirements
-from runyard.model.token import Scope, Token
+from runyard.model.token import Scope, Token, TokenKind
 
 JOB_COLUMNS = """
     j.uid, j.id, s.spec, j.spec_hash, j.state, j.submitted_at, j.queued_at, j.submitted_by, j.retry_of, j.not_before,
@@ -276,6 +276,8 @@ def token_of(row: Row) -> Token:
         tenants=None if row["tenants"] is None else _names.decode(row["tenants"]),
         created_at=row["created_at"],
         expires_at=row["expires_at"],
+        kind=TokenKind(row["kind"]),
+        parent=row["parent"],
     )
 
 

@@ -167,6 +167,9 @@ class PostgresqlLedger:
     async def delete_token(self, token_id: str) -> bool:
         return await queues.delete_token(self._database, token_id)
 
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        return await queues.delete_expired_sessions(self._database, before=before, limit=limit)
+
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(
         self, *, after: int, limit: int, tenants: tuple[str, ...] | None = None

@@ -210,6 +210,9 @@ class SqliteLedger:
     async def delete_token(self, token_id: str) -> bool:
         return await self._write(lambda tx: tokens.delete_token(tx, token_id))
 
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        return await self._write(lambda tx: tokens.delete_expired_sessions(tx, before=before, limit=limit))
+
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(
         self, *, after: int, limit: int, tenants: tuple[str, ...] | None = None

@@ -1,0 +1,12 @@
+"""The pages by address, one file per subject."""
+
+from runyard.web.page import View
+from runyard.web.views.jobs import jobs
+from runyard.web.views.overview import overview
+
+VIEWS: tuple[tuple[str, View], ...] = (
+    ("/", overview),
+    ("/jobs", jobs),
+)
+
+__all__ = ["VIEWS"]
