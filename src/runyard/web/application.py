@@ -14,15 +14,17 @@ from urllib.parse import parse_qs, quote, urlsplit
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
 
 from runyard.api.access import Call, check_address, ended_by_token
 from runyard.api.bodies import read_body
-from runyard.api.errors import STATUS_OF, Unauthenticated
+from runyard.api.errors import STATUS_OF, Unauthenticated, error_body
 from runyard.api.server_sent import EventStream
 from runyard.model.errors import Invalid, NotFound, RunyardError
+from runyard.web.actions import ACTIONS
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
+from runyard.web.log_routes import log_bytes, log_events, log_search, log_streams
 from runyard.web.page import Address, Page, View
 from runyard.web.rendering import SECURITY_HEADERS, inner, whole
 from runyard.web.session import (
@@ -41,6 +43,13 @@ _STATIC_AGE_S = 31_536_000
 
 Answer = Callable[[Request], Awaitable[Response]]
 
+_LOG: tuple[tuple[str, Answer], ...] = (
+    ("/jobs/{id}/log", log_bytes),
+    ("/jobs/{id}/log/streams", log_streams),
+    ("/jobs/{id}/log/events", log_events),
+    ("/jobs/{id}/log/search", log_search),
+)
+
 
 def install_pages(app: FastAPI) -> None:
     """Adds every page to the application that the API made."""
@@ -51,6 +60,8 @@ def install_pages(app: FastAPI) -> None:
         Route("/sign-in", _as_page(_sign_in), methods=["GET", "POST"]),
         Route("/sign-out", _as_page(_sign_out), methods=["POST"]),
         Route("/live", _as_page(lambda request: _live(request, pages, sights))),
+        *(Route(path, _as_data(answer)) for path, answer in _LOG),
+        *(Route(path, _as_page(answer), methods=[method]) for method, path, answer in ACTIONS),
         *pages,
     ]
     app.router.routes.extend(routes)
@@ -189,8 +200,26 @@ def _as_page(answer: Answer) -> Answer:
     return answered
 
 
+def _as_data(answer: Answer) -> Answer:
+    """For what a script reads: an error is the API's document."""
+
+    async def answered(request: Request) -> Response:
+        try:
+            check_address(request)
+            return await answer(request)
+        except RunyardError as error:
+            status = _status_of(error)
+            return JSONResponse({"error": error_body(error)}, status, SECURITY_HEADERS)
+
+    return answered
+
+
+def _status_of(error: RunyardError) -> int:
+    return next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
+
+
 def _error_page(error: RunyardError) -> HTMLResponse:
-    status = next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
+    status = _status_of(error)
     values = {"problem": error, "status": status, "phrase": HTTPStatus(status).phrase}
     return whole(Page(title=HTTPStatus(status).phrase, template="error.html", values=values), _NOBODY, status)
 
