@@ -54,7 +54,7 @@ class Call:
         return (self.asked_tenant,)
 
     def may_see(self, tenant: str) -> bool:
-        return self.token.tenants is None or tenant in self.token.tenants
+        return self.token.may_see(tenant)
 
     def tenant_for(self, document: object) -> str:
         """Whose a submitted job is: as the query says, as the document says, the token's only one, `default`."""

@@ -42,8 +42,11 @@ class Token:
     kind: TokenKind = TokenKind.TOKEN
     parent: str | None = None
 
+    def may_see(self, tenant: str) -> bool:
+        return self.tenants is None or tenant in self.tenants
+
     def may(self, scope: Scope, tenant: str | None = None) -> bool:
         """Whether it includes `scope`, for `tenant` where one is named."""
         if not self.scope.includes(scope):
             return False
-        return tenant is None or self.tenants is None or tenant in self.tenants
+        return tenant is None or self.may_see(tenant)

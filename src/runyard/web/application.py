@@ -9,20 +9,21 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from runyard.api.access import Call, check_address, ended_by_token
-from runyard.api.bodies import read_body
 from runyard.api.errors import STATUS_OF, Unauthenticated, error_body
 from runyard.api.server_sent import EventStream
-from runyard.model.errors import Invalid, NotFound, RunyardError
+from runyard.model.errors import NotFound, RunyardError
 from runyard.web.actions import ACTIONS
+from runyard.web.forms import form_fields
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
 from runyard.web.log_routes import log_bytes, log_events, log_search, log_streams
 from runyard.web.page import Address, Page, View
@@ -38,7 +39,6 @@ from runyard.web.session import (
 )
 from runyard.web.views import VIEWS
 
-FORM_BYTES_MAX = 64 << 10
 _STATIC_AGE_S = 31_536_000
 
 Answer = Callable[[Request], Awaitable[Response]]
@@ -63,6 +63,7 @@ def install_pages(app: FastAPI) -> None:
         *(Route(path, _as_data(answer)) for path, answer in _LOG),
         *(Route(path, _as_page(answer), methods=[method]) for method, path, answer in ACTIONS),
         *pages,
+        _NoPageRoute("/{path:path}", _as_page(_no_page)),
     ]
     app.router.routes.extend(routes)
 
@@ -78,6 +79,19 @@ class _ViewRoute(Route):
         call = await call_of(request)
         page = await self.view(call, Address(request.path_params, request.query_params))
         return whole(page, _frame_values(call, _address_of(request)))
+
+
+class _NoPageRoute(Route):
+    """Whatever else a browser asks for; the API says by itself what it does not have."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        path = scope.get("path", "")
+        return (Match.NONE, {}) if path.startswith("/api/") else super().matches(scope)
+
+
+async def _no_page(request: Request) -> Response:
+    path = request.url.path
+    raise NotFound(f"there is no page {path[:100]!r}", field="url", cure="go on from the overview")
 
 
 # -- looking ------------------------------------------------------------------------------------------------------
@@ -169,15 +183,6 @@ def _own_path(path: str) -> str:
     """An address of ours, never another site's."""
     is_own = path.startswith("/") and not path.startswith(("//", "/\\")) and "\n" not in path
     return path if is_own else "/"
-
-
-async def form_fields(request: Request) -> dict[str, str]:
-    """The fields of a posted form, the last value of each. Raises TooLarge, Invalid."""
-    body = await read_body(request, bytes_max=FORM_BYTES_MAX)
-    try:
-        return {name: values[-1] for name, values in parse_qs(body.decode(), keep_blank_values=True).items()}
-    except ValueError:
-        raise Invalid("the form is no text", field="body", cure="send it as the page does") from None
 
 
 # -- errors, static files -----------------------------------------------------------------------------------------

@@ -49,7 +49,13 @@ async def put_queue(call: Operator, name: QueueName) -> Response:
     """The whole of its settings: what is left out gets its default. Whether it is paused stays as it is."""
     call.require_all_tenants(f"queue '{name}'")
     body = await read_body(call.request, bytes_max=SETTINGS_BYTES_MAX)
-    wish = validate(QueuePut, await parse_body(call.request, body))
+    return json_response(queue_answer(await set_queue(call, name, await parse_body(call.request, body))))
+
+
+async def set_queue(call: Call, name: str, document: object) -> Queue:
+    """What `put_queue` does, given the document. Raises Denied, Invalid, Conflict (the config file sets it)."""
+    call.require_all_tenants(f"queue '{name}'")
+    wish = validate(QueuePut, document)
     check_queue_defaults(wish.defaults)
     present = await call.context.services.ledger.get_queue(name)
     if present is not None and present.settings.is_configured:
@@ -99,13 +105,13 @@ async def resume_queue(call: Operator, name: QueueName) -> Response:
 async def _set_paused(call: Call, name: str, *, is_paused: bool) -> Response:
     call.require_all_tenants(f"queue '{name}'")
     queue = await _queue(call, name)
-    return await _put(call, replace(queue.settings, is_paused=is_paused))
+    return json_response(queue_answer(await _put(call, replace(queue.settings, is_paused=is_paused))))
 
 
-async def _put(call: Call, settings: QueueSettings) -> Response:
+async def _put(call: Call, settings: QueueSettings) -> Queue:
     queue = await call.context.services.ledger.put_queue(settings)
     call.context.queues.forget()
-    return json_response(queue_answer(queue))
+    return queue
 
 
 async def _queue(call: Call, name: str) -> Queue:

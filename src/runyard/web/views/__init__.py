@@ -4,11 +4,16 @@ from runyard.web.page import View
 from runyard.web.views.job import job
 from runyard.web.views.jobs import jobs
 from runyard.web.views.overview import overview
+from runyard.web.views.pools import pool
+from runyard.web.views.queues import queue, queues
 
 VIEWS: tuple[tuple[str, View], ...] = (
     ("/", overview),
     ("/jobs", jobs),
     ("/jobs/{id}", job),
+    ("/queues", queues),
+    ("/queues/{name}", queue),
+    ("/pools/{name}", pool),
 )
 
 __all__ = ["VIEWS"]
