@@ -135,3 +135,16 @@ DELETE_GONE_MACHINES = """
             WHERE b.machine = m.name AND a.state <> 'ended')
         ORDER BY m.since LIMIT :limit)
 """
+
+ADD_AUDIT_LINE = """
+    INSERT INTO audit (at, actor, actor_id, origin, action, subject, details)
+    VALUES (:at, :actor, :actor_id, :origin, :action, :subject, :details)
+"""
+
+LIST_AUDIT = "SELECT * FROM audit WHERE sequence < :before ORDER BY sequence DESC LIMIT :limit"
+
+DELETE_AUDIT = """
+    DELETE FROM audit WHERE sequence IN (
+        SELECT sequence FROM audit WHERE at < :before ORDER BY sequence LIMIT :limit
+    )
+"""

@@ -307,3 +307,28 @@ class LogEndEvent(Answer):
 
 class HealthAnswer(Answer):
     status: Literal["ok", "ready"]
+
+
+class AuditAnswer(Answer):
+    sequence: int
+    at: datetime
+    actor: str
+    actor_id: str
+    origin: str
+    action: str
+    subject: str
+    details: dict[str, str]
+
+
+class AuditPage(Answer):
+    """Newest first; `next` is what `before` goes on with."""
+
+    lines: list[AuditAnswer]
+    next: int | None
+
+
+class LinkAnswer(Answer):
+    """`path` is put behind the service's address; `expires_in` is in seconds."""
+
+    path: str
+    expires_in: float

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Path, Response
 
 from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, tenant_answer
+from runyard.api.auditing import audit, changes
 from runyard.api.bodies import parse_body, read_body
 from runyard.api.description import body_of, refusals
 from runyard.api.validation import validate
@@ -73,4 +74,5 @@ async def set_tenant(call: Call, name: str, document: object) -> Tenant:
     )
     tenant = await ledger.put_tenant(settings)
     call.context.tenants.forget()
+    await audit(call, "set", f"tenant {name}", **changes(wish))
     return tenant

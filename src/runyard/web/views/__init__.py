@@ -1,6 +1,7 @@
 """The pages by address, one file per subject."""
 
 from runyard.web.page import View
+from runyard.web.views.audit import audit
 from runyard.web.views.job import job
 from runyard.web.views.jobs import jobs
 from runyard.web.views.overview import overview
@@ -14,6 +15,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     ("/queues", queues),
     ("/queues/{name}", queue),
     ("/pools/{name}", pool),
+    ("/audit", audit),
 )
 
 __all__ = ["VIEWS"]

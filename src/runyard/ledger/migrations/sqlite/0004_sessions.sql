@@ -1,3 +1,4 @@
+-- lives beside: 0001
 -- Sessions of the operator pages and one-time links are credentials beside the API's tokens; each ends with its parent.
 ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'token';
 ALTER TABLE tokens ADD COLUMN parent TEXT;
