@@ -212,6 +212,7 @@ def token_answer(token: Token, secret: str | None = None) -> TokenAnswer:
         id=token.id,
         name=token.name,
         scope=token.scope.value,
+        kind=token.kind.value,
         tenants=None if token.tenants is None else list(token.tenants),
         created_at=datetime.fromtimestamp(token.created_at, UTC),
         expires_at=time_of(token.expires_at),

@@ -250,11 +250,13 @@ class OperationAnswer(Answer):
 
 
 class TokenAnswer(Answer):
-    """`token` is the secret itself, shown once, when it is made."""
+    """`token` is the secret itself, shown once, when it is made. `kind`: a token, a session of the pages, or a link
+    that signs in once."""
 
     id: str
     name: str
     scope: str
+    kind: str = "token"
     tenants: list[str] | None = None
     created_at: datetime
     expires_at: datetime | None = None
