@@ -149,7 +149,8 @@ def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
     address = service.url
     service.kill()
     expect(page.get_by_text("The service does not answer")).to_be_visible()
-    service.start(port=int(address.rpartition(":")[2]))
+    service.port = int(address.rpartition(":")[2])
+    service.start()
     expect(page.get_by_text("The service does not answer")).to_be_hidden()
     service.cli("run", "--id", "after-all", "--", "true")
     expect(page.get_by_role("link", name="after-all")).to_be_visible()
