@@ -29,8 +29,8 @@ class RunningService:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = data.parent / f"{data.name}.service.log"
 
-    def start(self, *, port: int = 0) -> RunningService:
-        """Returns once it answers that it is ready. Port 0 is any free one."""
+    def start(self) -> RunningService:
+        """Returns once it answers that it is ready."""
         (self.data / "address").unlink(missing_ok=True)
         environment = {**os.environ, **self.environment}
         with self.log.open("ab") as log:
