@@ -4,40 +4,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
-from collections.abc import Callable
-from pathlib import Path
 
 from runyard.host import attempt_directory as folders
-from runyard.host import git_source
 from runyard.host.beneath import UnsafePath, write_file
+from runyard.host.idmapped import mount_idmapped
 from runyard.host.linux import bind
-from runyard.host.plan import PlanGit, PlanStep
-from runyard.host.sandbox import PATH
-from runyard.host.sandbox_command import Extras, Place, sandboxed
+from runyard.host.plan import PlanGit
+from runyard.host.repositories.fetch_sandbox import FetchSandbox
+from runyard.host.repositories.trees import TreeMaker
+from runyard.host.sandbox_command import Place
+from runyard.host.setup import Setup, WorkspaceFailed
 from runyard.host.stage import Stage
-from runyard.host.step import Command, ProgramEnd
-from runyard.host.verdict import NOT_FOUND
-from runyard.logs.layout import SETUP
-
-_REPOSITORY = "/mnt"
-RunProgram = Callable[[Command, str], tuple[ProgramEnd, str]]
-"""Runs a command with its output in the named log streams; returns its end and the last it said on stderr."""
-
-LookUp = Callable[[str, int], list[str]]
-"""The addresses of a host and port. Raises OSError with the resolver's words, LookUpEnded."""
-
-
-class LookUpEnded(Exception):
-    """A request to stop, or a limit, came first; `why` is the word for it."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__(why)
-        self.why = why
-
-
-class WorkspaceFailed(Exception):
-    """The workspace could not be made; the message is for the user."""
 
 
 def make_folders(place: Place) -> None:
@@ -50,74 +29,54 @@ def make_folders(place: Place) -> None:
             os.chown(path, owner, owner)
 
 
-def fill(place: Place, run: RunProgram, look_up: LookUp) -> ProgramEnd | None:
-    """Raises WorkspaceFailed; returns an end only if the program was stopped by a request or a time-out."""
+def fill(place: Place, setup: Setup) -> None:
+    """Raises WorkspaceFailed, SetupEnded."""
     if place.plan.git is not None:
-        end = _clone(place, place.plan.git, run, look_up)
-        if end is not None:
-            return end
-        if place.stage is not None:
-            _layer(place, place.stage)
+        _check_out(place, place.plan.git, setup)
     _write_files(place)
-    return None
 
 
-def _layer(place: Place, stage: Stage) -> None:
-    """The clone is a base that stays as it was fetched; what the job writes goes into a layer of its own."""
-    file = place.directory.file
-    stage.layer_workspace(
-        file(folders.WORKSPACE),
-        base=file(folders.BASE),
-        upper=file(folders.BASE_UPPER),
-        work=file(folders.BASE_WORK),
-    )
+def _check_out(place: Place, git: PlanGit, setup: Setup) -> None:
+    """Over a prepared tree where the host can lay one beneath; else into the job's own folder."""
+    store = git.store or place.directory.file(folders.REPOSITORIES)
+    os.makedirs(store, mode=0o711, exist_ok=True)
+    with FetchSandbox(place, setup) as sandbox:
+        trees = TreeMaker(place, setup, sandbox, store)
+        commit = _lay_over(place, git, trees, sandbox.user_id)
+        if commit is None:
+            commit = trees.make_own(git, place.source(folders.WORKSPACE), owner=place.plan.user_id)
+        if git.store is not None and git.store_bytes_max is not None:
+            trees.evict(git.store_bytes_max)
+    setup.say(f"checked out {commit}")
 
 
-def _clone(place: Place, git: PlanGit, run: RunProgram, look_up: LookUp) -> ProgramEnd | None:
-    try:
-        git_source.check_ref(git.ref)
-        remote = git_source.parse_url(git.url)
-        git_source.check_protocol(remote, git)
-        address = None if remote.protocol == "file" else git_source.pin_address(remote, git, look_up)
-    except LookUpEnded as error:
-        return ProgramEnd(why=error.why)
-    except git_source.SourceRefused as error:
-        raise WorkspaceFailed(str(error)) from None
-    readable: tuple[tuple[str, str], ...] = ()
-    if address is None:
-        url, readable = _bind_repository(place, git, remote.path)
-    else:
-        url = git_source.fetch_url(remote, address)
-    env = {"PATH": PATH, "HOME": "/tmp/home", "LANG": "C.UTF-8", "TZ": "UTC"}
-    env |= git_source.environment(remote, git, address)
-    step = PlanStep(name=SETUP, command=tuple(git_source.script(git, url, remote.url)), env=env)
-    extras = Extras(folders=readable, has_host_network=remote.protocol != "file")
-    end, words = run(sandboxed(place, step, extras=extras), SETUP)
-    if end.why is not None:
-        return end
-    if end.exit_code == 0:
+def _lay_over(place: Place, git: PlanGit, trees: TreeMaker, owner: int | None) -> str | None:
+    """The commit, or None where the host cannot."""
+    stage, user_id = place.stage, place.plan.user_id
+    if stage is None or owner is None or user_id is None:
         return None
-    if end.exit_code == NOT_FOUND:
-        raise WorkspaceFailed("git is not installed on this host; install it, or leave workspace.git away")
-    last = git_source.last_words(words) or end.setup_error or f"git exited with {end.exit_code}"
-    raise WorkspaceFailed(f"workspace.git: {remote.url}: {last}")
-
-
-def _bind_repository(place: Place, git: PlanGit, path: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """A repository on this host, readable beneath one of the pool's roots only."""
-    real = os.path.realpath(path)
-    roots = [os.path.realpath(root) for root in git.file_roots]
-    if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in roots):
-        raise WorkspaceFailed(
-            f"workspace.git.url: {path} is in none of the folders that the pool's `git_file_roots` names"
+    tree, commit = trees.prepare(git)
+    if not _mount_base(stage, tree, owner=owner, shown=user_id):
+        return None
+    file = place.directory.file
+    try:
+        stage.layer_workspace(
+            file(folders.WORKSPACE), upper=file(folders.BASE_UPPER), work=file(folders.BASE_WORK)
         )
-    if not Path(real).is_dir():
-        raise WorkspaceFailed(f"workspace.git.url: {path} is no repository")
-    source = real
-    if place.stage is not None:
-        bind(real, place.stage.repository)
-        source = place.stage.repository
-    return f"file://{_REPOSITORY}", ((source, _REPOSITORY),)
+    except OSError:
+        return None
+    return commit
+
+
+def _mount_base(stage: Stage, tree: str, *, owner: int, shown: int) -> bool:
+    """The files must be the job's own, or it could write over them and not change their modes."""
+    if owner == shown:
+        bind(tree, stage.base, read_only=True)
+        return True
+    with contextlib.suppress(OSError):
+        mount_idmapped(tree, stage.base, owner=owner, shown=shown)
+        return True
+    return False
 
 
 def _write_files(place: Place) -> None:

@@ -106,6 +106,7 @@ class LocalProvider:
             slirp=results.slirp or "slirp4netns",
             resolv_conf=str(self._folder / "sandbox" / "resolv.conf"),
             cgroups=results.cgroup_tree,
+            repositories=str(self._folder / "repositories"),
             host_tree=await asyncio.to_thread(host_tree.host_tree, str(self._folder / "sandbox" / "etc")),
         )
         self._supply = await asyncio.to_thread(measure_supply, self._options, self._folder)
