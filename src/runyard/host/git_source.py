@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from runyard.host.addresses import Network, connected_networks, is_public
+from runyard.host.addresses import Network, connected_networks, is_always_closed, is_public
 from runyard.host.plan import FetchRules
 
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<place>[^/?#]*)(?P<rest>.*)")
@@ -163,12 +163,24 @@ def pin_address(remote: Remote, rules: FetchRules, resolve: Resolve) -> str:
         raise SourceRefused(f"the host {remote.host!r} has no address")
     connected = connected_networks()
     for address in addresses:
+        if _is_always_closed(address):
+            raise SourceRefused(
+                f"the host {remote.host!r} is at {address}, which is not a public address: clouds serve their metadata"
+                " and credentials there, and no pool allows it"
+            )
         if not rules.allow_private_addresses and not _is_public(address, connected):
             raise SourceRefused(
                 f"the host {remote.host!r} is at {address}, which is not a public address; the pool's"
                 " `allow_private_addresses` would allow it"
             )
     return addresses[0]
+
+
+def _is_always_closed(address: str) -> bool:
+    try:
+        return is_always_closed(address)
+    except ValueError:
+        return False  # and no public one either
 
 
 def _is_public(address: str, connected: tuple[Network, ...]) -> bool:

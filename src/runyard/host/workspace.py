@@ -6,13 +6,15 @@ import base64
 import binascii
 import contextlib
 import os
+import tempfile
 
 from runyard.host import attempt_directory as folders
-from runyard.host.beneath import UnsafePath, write_file
+from runyard.host.beneath import UnsafePath, copy_file, write_file
+from runyard.host.downloads import BYTES_MAX, DownloadFailed, download
 from runyard.host.idmapped import mount_idmapped
 from runyard.host.linux import bind
-from runyard.host.plan import PlanGit
-from runyard.host.repositories.fetch_sandbox import FetchSandbox
+from runyard.host.plan import PlanFile, PlanGit
+from runyard.host.repositories.fetch_sandbox import FetchSandbox, fetch_identity
 from runyard.host.repositories.trees import TreeMaker
 from runyard.host.sandbox_command import Place
 from runyard.host.setup import Setup, WorkspaceFailed
@@ -33,7 +35,7 @@ def fill(place: Place, setup: Setup) -> None:
     """Raises WorkspaceFailed, SetupEnded."""
     if place.plan.git is not None:
         _check_out(place, place.plan.git, setup)
-    _write_files(place)
+    _write_files(place, setup)
 
 
 def _check_out(place: Place, git: PlanGit, setup: Setup) -> None:
@@ -79,14 +81,32 @@ def _mount_base(stage: Stage, tree: str, *, owner: int, shown: int) -> bool:
     return False
 
 
-def _write_files(place: Place) -> None:
+def _write_files(place: Place, setup: Setup) -> None:
     root_fd = os.open(place.directory.file(folders.WORKSPACE), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for file in place.plan.files:
             try:
-                content = base64.b64decode(file.content_base64, validate=True)
-                write_file(root_fd, file.path, content, owner=place.plan.user_id)
-            except (OSError, UnsafePath, binascii.Error) as error:
+                _write_file(place, setup, root_fd, file)
+            except (OSError, UnsafePath, binascii.Error, DownloadFailed) as error:
                 raise WorkspaceFailed(f"workspace.files: {file.path!r}: {error}") from None
     finally:
         os.close(root_fd)
+
+
+def _write_file(place: Place, setup: Setup, root_fd: int, file: PlanFile) -> None:
+    plan = place.plan
+    if file.url is None:
+        content = base64.b64decode(file.content_base64, validate=True)
+        write_file(root_fd, file.path, content, owner=plan.user_id)
+        return
+    with tempfile.TemporaryFile(dir=place.directory.path) as fetched:
+        download(
+            file.url,
+            fetched.fileno(),
+            sha256=file.sha256 or "",
+            rules=plan.fetch,
+            identity=fetch_identity(place),
+            setup=setup,
+            bytes_max=BYTES_MAX if plan.disk.bytes_max is None else min(BYTES_MAX, plan.disk.bytes_max),
+        )
+        copy_file(root_fd, file.path, fetched.fileno(), owner=plan.user_id)

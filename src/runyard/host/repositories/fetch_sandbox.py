@@ -27,6 +27,14 @@ _SCRATCH_BYTES = 64 << 20
 _AUTHORITIES_OF_HOST = "/etc/ssl/certs/ca-certificates.crt"
 
 
+def fetch_identity(place: Place, user_id: int | None = None) -> Identity:
+    """Of who fetches, in the attempt's own groups; `user_id` is for what shall belong to another."""
+    plan = place.plan
+    if user_id is None and plan.user_id is not None:
+        user_id = plan.user_id if plan.fetch.user_id is None else plan.fetch.user_id
+    return Identity(user_id=user_id, join=place.identity.join, rlimits=_rlimits())
+
+
 class GitFailed(Exception):
     """git ended with `exit_code`; the message is its last word."""
 
@@ -47,8 +55,7 @@ class FetchSandbox:
     @property
     def user_id(self) -> int | None:
         """Who owns what it writes."""
-        plan = self._place.plan
-        return plan.user_id if plan.fetch.user_id is None or plan.user_id is None else plan.fetch.user_id
+        return fetch_identity(self._place).user_id
 
     @property
     def nothing(self) -> str:
@@ -88,7 +95,6 @@ class FetchSandbox:
     ) -> None:
         """`command` in `folder`, which alone it can write to; it may read the repository at `reads`. `user_id` is for
         what shall belong to another. Raises GitFailed, SetupEnded, WorkspaceFailed."""
-        owner = self.user_id if user_id is None else user_id
         stage = self._stage
         with contextlib.ExitStack() as mounts:
             if stage is not None:
@@ -100,7 +106,7 @@ class FetchSandbox:
                     mounts.callback(unmount, stage.repository)
                     reads = stage.repository
             sandbox = self._sandbox(folder, env, reads, has_network)
-            identity = Identity(user_id=owner, join=self._place.identity.join, rlimits=_rlimits())
+            identity = fetch_identity(self._place, user_id)
             started = bubblewrap(self._place, sandbox, command, identity=identity)
             end, words = self._setup.run(started, disk_watch=disk_watch)
         _check(end, words)

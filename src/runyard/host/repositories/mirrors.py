@@ -48,13 +48,13 @@ class Mirror:
             git_source.check_protocol(self.remote, self._rules)
         except SourceRefused as error:
             raise WorkspaceFailed(str(error)) from None
-        self._credential: Credential = credential_for(self.remote, git.credentials)
+        self.credential: Credential = credential_for(self.remote, git.credentials)
         salt = store_salt(store)
         owner = {
             "tenant": git.tenant,
             "url": self.remote.url,
             "depth": git.depth,
-            "credentials": self._credential.identity(salt),
+            "credentials": self.credential.identity(salt),
         }
         self.folder = RepositoryFolder(store, digest(owner, salt))
         self.folder.create({"tenant": git.tenant, "url": self.remote.url, "depth": git.depth})
@@ -211,7 +211,7 @@ class Mirror:
         self, way: _Way, script: tuple[str, ...], folder: str, disk_watch: DiskWatch | None = None
     ) -> None:
         """Raises GitFailed. The credentials are there for as long as the program runs."""
-        given = self._sandbox.give(self.remote, self._rules, self._credential)
+        given = self._sandbox.give(self.remote, self._rules, self.credential)
         env = git_source.environment(self.remote, self._rules, way.address, given)
         has_network = way.address is not None
         try:

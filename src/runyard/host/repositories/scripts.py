@@ -83,5 +83,25 @@ def add_submodule(path: str, name: str, url: str, inner: str) -> tuple[str, ...]
     return _shell(script, path, name, url, inner)
 
 
+def list_pointers(path: str) -> tuple[str, ...]:
+    """Leaves the contents of all files that look like pointers to large ones in the scratch, end to end."""
+    script = (
+        'cd "./$1" || exit; '
+        "git grep -z -l --cached -e '^version https://git-lfs.github.com/spec/v1$' -- . > /tmp/names; "
+        ': > /tmp/pointers; sed -z "s/^/:/" < /tmp/names | xargs -0 -r -n 200 sh -c '
+        "'for each; do git cat-file blob \"$each\" | head -c 400; done' sh > /tmp/pointers"
+    )
+    return _shell(script, path)
+
+
+def lay_out_large_files(path: str) -> tuple[str, ...]:
+    """Writes the large files that lie in .git/lfs over their pointers, without a network. 126: there is no git-lfs."""
+    script = (
+        'cd "./$1" || exit; command -v git-lfs > /dev/null || exit 126; git lfs install --local --skip-repo > /dev/null'
+        " && git lfs checkout > /dev/null && git update-index -q --refresh; git diff --quiet"
+    )
+    return _shell(script, path)
+
+
 def _shell(script: str, *words: str) -> tuple[str, ...]:
     return ("/bin/sh", "-c", script, "git", *words)
