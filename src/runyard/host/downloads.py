@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -133,13 +134,8 @@ def _be_the_child(write_end: int, identity: Identity, work: Callable[[Report], N
 
 def _load_library() -> None:
     """While it can still be read: our Python may lie where only its owner looks. The zygote needs none of this."""
-    import encodings.idna
-    import http.client
-    import ssl
-
-    assert encodings.idna
-    assert http.client
-    assert ssl
+    for name in ("encodings.idna", "http.client", "ssl"):
+        importlib.import_module(name)
 
 
 def _give_up_rights(identity: Identity) -> None:

@@ -14,7 +14,7 @@ _UNLOCK = (  # of a fetch that was killed; we hold the repository's lock, so nob
 
 def ask(url: str, patterns: Sequence[str]) -> tuple[str, ...]:
     """Leaves what the remote says of its refs in the scratch."""
-    return _shell(f'git ls-remote --symref -- "$@" > /tmp/{ANSWER}', url, *patterns)
+    return _shell(f'exec git ls-remote --symref -- "$@" > /tmp/{ANSWER}', url, *patterns)
 
 
 def fetch(
