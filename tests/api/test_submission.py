@@ -25,8 +25,19 @@ WHOLE = {
         {"command": ["tar", "czf", "out.tgz", "."], "if": "always", "dir": "/workspace/out"},
     ],
     "workspace": {
-        "git": {"url": "https://example.org/x.git", "ref": "main", "depth": 1},
-        "files": {"a.txt": "text", "b.bin": {"base64": "AP8="}},
+        "git": {
+            "url": "https://example.org/x.git",
+            "ref": "main",
+            "depth": 1,
+            "sparse": ["docs"],
+            "submodules": True,
+            "lfs": True,
+        },
+        "files": {
+            "a.txt": "text",
+            "b.bin": {"base64": "AP8="},
+            "c.tgz": {"url": "https://example.org/c.tgz", "sha256": "0" * 64},
+        },
     },
     "requirements": {"cpu": "500m", "memory": "512Mi", "disk": "1Gi", "labels": {"zone": "a"}},
     "limits": {"queue": "1h", "start": "5m", "run": "30m"},

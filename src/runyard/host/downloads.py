@@ -84,7 +84,7 @@ def _follow(read_end: int, url: str, setup: Setup) -> None:
                 return
             done, total = said["bytes"], said["of"]
             fraction = min(1.0, done / total) if total else None
-            name = git_source.redact(url).rpartition("/")[2][:100]
+            name = git_source.redact(url).partition("?")[0].rpartition("/")[2][:100]
             setup.report(
                 Progress(text=f"fetching {name}", fraction=fraction, done_bytes=done, total_bytes=total)
             )
@@ -191,7 +191,7 @@ def _open(request: _Request, rules: FetchRules, authorities: str) -> Any:
             return response
         location = response.getheader("Location", "")
         if response.status not in _REDIRECTS or not location:
-            raise DownloadFailed(f"{remote.url}: the server answered {response.status} {response.reason}")
+            raise DownloadFailed(f"{_shown(remote)}: the server answered {response.status} {response.reason}")
         following = urljoin(remote.url, location)
         if _allowed(following, rules).host != remote.host:
             headers = {}
@@ -204,10 +204,15 @@ def _allowed(url: str, rules: FetchRules) -> Remote:
     if remote.protocol not in ("http", "https") or remote.protocol not in rules.protocols:
         allowed = [each for each in rules.protocols if each in ("http", "https")]
         raise DownloadFailed(
-            f"{remote.url}: the protocol {remote.protocol!r} is not allowed on this pool; allowed are"
+            f"{_shown(remote)}: the protocol {remote.protocol!r} is not allowed on this pool; allowed are"
             f" {', '.join(allowed) or 'none'} (the pool's `git_protocols`)"
         )
     return remote
+
+
+def _shown(remote: Remote) -> str:
+    """What stands behind may be a signature that lets its bearer in (I11)."""
+    return remote.url.partition("?")[0]
 
 
 def _ask(

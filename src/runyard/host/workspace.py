@@ -34,7 +34,10 @@ def make_folders(place: Place) -> None:
 def fill(place: Place, setup: Setup) -> None:
     """Raises WorkspaceFailed, SetupEnded."""
     if place.plan.git is not None:
-        _check_out(place, place.plan.git, setup)
+        try:
+            _check_out(place, place.plan.git, setup)
+        except OSError as error:
+            raise WorkspaceFailed(f"workspace.git: {error}") from None
     _write_files(place, setup)
 
 

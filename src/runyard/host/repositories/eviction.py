@@ -91,7 +91,10 @@ def size_of(path: str, *, own_only: bool = False) -> int:
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
-            seen = os.stat(os.path.join(folder, name), follow_symlinks=False)
+            try:
+                seen = os.stat(os.path.join(folder, name), follow_symlinks=False)
+            except FileNotFoundError:
+                continue  # a fetch goes on in it
             if seen.st_nlink == 1 or not own_only:
                 total += seen.st_blocks * 512
     return total

@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,7 @@ from runyard.host.repositories import locks
 from runyard.host.repositories.answers import Answer
 
 _LOCK, _MIRROR, _STATE, _TREES, _ANSWERS = "lock", "mirror", "mirror.json", "trees", "answers"
+_ANSWERS_KEPT_S = 3600
 
 
 def digest(document: object, salt: bytes = b"") -> str:
@@ -104,7 +106,13 @@ class RepositoryFolder:
         return sorted((tree for tree in trees if tree.about()), key=lambda tree: -tree.used_at)
 
     def remove_leftovers(self) -> None:
-        """What a killed maker or remover left of a tree, and locks of trees that are no more."""
+        """What a killed maker or remover left of a tree, locks of trees that are no more, answers that hold no more."""
+        answers = os.path.join(self.path, _ANSWERS)
+        for name in _names(answers):
+            path = os.path.join(answers, name)
+            with contextlib.suppress(FileNotFoundError):
+                if os.stat(path).st_mtime < time.time() - _ANSWERS_KEPT_S:
+                    os.unlink(path)
         folder = os.path.join(self.path, _TREES)
         for name in {name.partition(".")[0] for name in _names(folder) if "." in name}:
             tree = PreparedTree(os.path.join(folder, name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ class TreeMaker:
         self._sandbox = sandbox
         self._store = store
         self._submodules = 0
+        self._has_added = False
 
     def prepare(self, git: PlanGit) -> tuple[str, str]:
         """The folder of a tree that stays as it is for as long as this process lives, and the commit in it."""
@@ -62,7 +64,10 @@ class TreeMaker:
         return resolved.commit
 
     def evict(self, bytes_max: int) -> None:
-        evict(self._store, bytes_max)
+        """After something was added. What cannot be removed now is tried again by the next."""
+        if self._has_added:
+            with contextlib.suppress(OSError):
+                evict(self._store, bytes_max)
 
     def _mirror(self, git: PlanGit) -> Mirror:
         return Mirror(self._place, self._setup, self._sandbox, git, self._store)
@@ -116,6 +121,7 @@ class TreeMaker:
         self, mirror: Mirror, git: PlanGit, at: _Target, near: tuple[PreparedTree, int] | None, depth: int = 0
     ) -> tuple[Resolved, Answer]:
         """Raises GitFailed."""
+        self._has_added = True
         lock, resolved, answer = mirror.hold()
         try:
             with tree_files.open_folder(at.root, at.path) as folder:

@@ -29,6 +29,7 @@ from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.local.admission import HostSupply, admit, host_labels, measure_supply
 from runyard.providers.local.options import LocalOptions, parse_options
 from runyard.providers.local.planning import Destination, HostFacts, make_plan
+from runyard.providers.local.setup_progress import pass_on
 from runyard.providers.port import (
     AttemptRequest,
     Capabilities,
@@ -255,6 +256,8 @@ async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> N
     if what == journal.STEP_STARTED:
         await context.record_phase("running", at)
         await context.record_phase(f"step:{spec.steps[record['index']].name}", at)
+    elif what == journal.PROGRESS:
+        await pass_on(record, context)
     elif what in _PHASES:
         await context.record_phase(_PHASES[what], at)
 
