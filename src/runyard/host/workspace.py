@@ -11,7 +11,7 @@ import tempfile
 from runyard.host import attempt_directory as folders
 from runyard.host.beneath import UnsafePath, copy_file, write_file
 from runyard.host.downloads import BYTES_MAX, DownloadFailed, download
-from runyard.host.idmapped import mount_idmapped
+from runyard.host.idmapped import OtherOwner
 from runyard.host.linux import bind
 from runyard.host.plan import PlanFile, PlanGit
 from runyard.host.repositories.fetch_sandbox import FetchSandbox, fetch_identity
@@ -60,28 +60,27 @@ def _lay_over(place: Place, git: PlanGit, trees: TreeMaker, owner: int | None) -
     stage, user_id = place.stage, place.plan.user_id
     if stage is None or owner is None or user_id is None:
         return None
-    tree, commit = trees.prepare(git)
-    if not _mount_base(stage, tree, owner=owner, shown=user_id):
-        return None
+    with OtherOwner(owner, user_id) if owner != user_id else contextlib.nullcontext() as shown:
+        tree, commit = trees.prepare(git)
+        if not _lay_beneath(place, stage, tree, shown):
+            return None
+    return commit
+
+
+def _lay_beneath(place: Place, stage: Stage, tree: str, shown: OtherOwner | None) -> bool:
+    """The files must be the job's own, or it could write over them and not change their modes."""
     file = place.directory.file
     try:
+        if shown is None:
+            bind(tree, stage.base, read_only=True)
+        else:
+            shown.mount(tree, stage.base)
         stage.layer_workspace(
             file(folders.WORKSPACE), upper=file(folders.BASE_UPPER), work=file(folders.BASE_WORK)
         )
     except OSError:
-        return None
-    return commit
-
-
-def _mount_base(stage: Stage, tree: str, *, owner: int, shown: int) -> bool:
-    """The files must be the job's own, or it could write over them and not change their modes."""
-    if owner == shown:
-        bind(tree, stage.base, read_only=True)
-        return True
-    with contextlib.suppress(OSError):
-        mount_idmapped(tree, stage.base, owner=owner, shown=shown)
-        return True
-    return False
+        return False
+    return True
 
 
 def _write_files(place: Place, setup: Setup) -> None:
