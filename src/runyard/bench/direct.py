@@ -73,7 +73,7 @@ class DirectSandbox:
         """When a job's workspace was begun, and when its step began (epoch seconds)."""
         key = AttemptKey(secrets.token_hex(UID_LENGTH // 2), 1)
         step = Step(name="step-1", command=("true",))
-        spec = JobSpec(steps=(step,), requirements=SMALL, workspace=workspace)
+        spec = JobSpec(steps=(step,), workspace=workspace)  # with the cpu that a job has by default
         context = _Context(self._folder, key)
         outcome = await self._provider.run_job(
             AttemptRequest(key=key, job_id="bench", spec=spec, slot=slot, epoch=1), context
