@@ -33,7 +33,7 @@ class OtherOwner:
             finally:
                 os._exit(1)
         os.close(write_end)
-        self._pidfd = os.pidfd_open(self._pid)  # its number may be another's, should it be reaped with orphans
+        self._pidfd = os.pidfd_open(self._pid)  # reaped with orphans, its number may be another's
 
     def __enter__(self) -> OtherOwner:
         return self
