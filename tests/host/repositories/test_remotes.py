@@ -1,6 +1,7 @@
 """Repositories come from real servers over https and ssh, with credentials that only the fetch sees."""
 
 import asyncio
+import secrets
 import shutil
 
 import pytest
@@ -13,9 +14,6 @@ from tests.host.repositories.servers import SSHD, ssh_server, web_server
 from tests.host.world import USER_ID, living_with, open_world, sh
 
 HTTPS = {"protocols": ("https", "http", "ssh", "file"), "allow_private_addresses": True}
-LOOK_FOR_IT = """
-    cat file; env; git config -l; grep -rsl 'hunter'2 / --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr; true
-"""
 
 
 @pytest.fixture
@@ -53,22 +51,26 @@ async def test_a_certificate_of_the_operators_own_authority_is_believed_and_no_o
 
 @pytest.mark.service
 async def test_the_pools_password_fetches_and_is_seen_by_no_job_no_process_list_and_no_file(tmp_path, server):
+    word = secrets.token_hex(8)  # of this test alone: others on this host have passwords too
+    server.login, url = f"user:{word}", f"{server.url}/private/app"
+    script = (
+        f"cat file; env; git config -l; w={word[:8]}; echo $w{word[8:]} > /tmp/w; grep -rslf /tmp/w /"
+        " --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr --exclude=w; true"
+    )
     seen: list[int] = []
-    credentials = (password(tmp_path, server),)
-    git = kept(tmp_path, f"{server.url}/private/app", rules=rules(server), credentials=credentials)
+    credentials = (password(tmp_path, server, word=word),)
     async with open_world(tmp_path) as world:
-        running = asyncio.create_task(world.run(sh(LOOK_FOR_IT), **git))
+        git = kept(tmp_path, url, rules=rules(server), credentials=credentials)
+        running = asyncio.create_task(world.run(sh(script), **git))
         while not running.done():
-            seen += living_with("hunter2")
+            seen += living_with(word)
             await asyncio.sleep(0.005)  # to look again, as often as it can be seen
         ran = running.result()
         kept_files = [path for path in (tmp_path / "store").rglob("*") if path.is_file()]
-        without = await world.run(
-            sh("true"), **kept(tmp_path, f"{server.url}/private/app", rules=rules(server))
-        )
+        without = await world.run(sh("true"), **kept(tmp_path, url, rules=rules(server)))
         assert ran.text.startswith("1\n"), ran.message
-        assert b"hunter2" not in b"".join(ran._logs.values()) + ran.message.encode()
-        assert not [path for path in kept_files if b"hunter2" in path.read_bytes()]
+        assert word.encode() not in b"".join(ran._logs.values()) + ran.message.encode()
+        assert not [path for path in kept_files if word.encode() in path.read_bytes()]
         assert seen == []
         assert without.code == "workspace"
 
