@@ -53,7 +53,15 @@ async def _awaited(measure: Measure) -> Sequence[Comparison]:
 
 
 def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
-    from runyard.bench import claims, histories, sandbox_start, service_measures, survival, takeover, workspace
+    from runyard.bench import (
+        claims,
+        histories,
+        sandbox_start,
+        service_measures,
+        survival,
+        takeover,
+        workspace,
+    )
 
     waiting = 20_000 if short else 1_000_000
     return {

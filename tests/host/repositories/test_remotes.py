@@ -54,7 +54,7 @@ async def test_the_pools_password_fetches_and_is_seen_by_no_job_no_process_list_
     word = secrets.token_hex(8)  # of this test alone: others on this host have passwords too
     server.login, url = f"user:{word}", f"{server.url}/private/app"
     script = (
-        f"cat file; env; git config -l; w={word[:8]}; echo $w{word[8:]} > /tmp/w; grep -rslf /tmp/w /"
+        f"cat file; env; git config -l; w={word[:8]}; echo ${{w}}{word[8:]} > /tmp/w; grep -rslf /tmp/w /"
         " --exclude-dir=proc --exclude-dir=sys --exclude-dir=usr --exclude=w; true"
     )
     seen: list[int] = []

@@ -51,7 +51,7 @@ async def test_a_tree_stays_in_use_over_a_restart_of_the_service(tmp_path):
     options = {"git_protocols": ["file"], "git_file_roots": [str(tmp_path)]}
     asked, context = (
         wants(upstream, "until [ -e /tmp/go ]; do sleep 0.02; done; cat file"),
-        Context(tmp_path / "1"),
+        Watching(tmp_path / "1"),
     )
     async with open_provider(tmp_path, **options) as provider:
         running = asyncio.create_task(provider.run_job(asked, context))

@@ -29,7 +29,6 @@ from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.local.admission import HostSupply, admit, host_labels, measure_supply
 from runyard.providers.local.options import LocalOptions, parse_options
 from runyard.providers.local.planning import Destination, HostFacts, make_plan
-from runyard.providers.local.setup_progress import pass_on
 from runyard.providers.port import (
     AttemptRequest,
     Capabilities,
@@ -257,7 +256,12 @@ async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> N
         await context.record_phase("running", at)
         await context.record_phase(f"step:{spec.steps[record['index']].name}", at)
     elif what == journal.PROGRESS:
-        await pass_on(record, context)
+        await context.record_progress(
+            record["text"],
+            fraction=record["fraction"],
+            done_bytes=record["done_bytes"],
+            total_bytes=record["total_bytes"],
+        )
     elif what in _PHASES:
         await context.record_phase(_PHASES[what], at)
 
