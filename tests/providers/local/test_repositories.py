@@ -1,11 +1,13 @@
 """The `local` provider keeps repositories, from one service to the next, and never takes one from a running job."""
 
 import asyncio
-from dataclasses import dataclass, field
+import secrets
+from dataclasses import dataclass, field, replace
 
 import pytest
 
 from runyard.host.repositories.eviction import evict
+from runyard.model.attempt import AttemptKey
 from runyard.model.job import GitSource, JobSpec, Step, Workspace
 from runyard.model.outcome import OutcomeKind
 from tests.host.repositories.places import make_upstream
@@ -26,7 +28,10 @@ class Watching(Context):
 def wants(upstream, script, *, number=1, **git):
     step = Step(name="main", command=("/bin/sh", "-ec", script))
     workspace = Workspace(git=GitSource(url=f"file://{upstream.folder}", **git))
-    return request(number=number, slot=number % 2, spec=JobSpec(steps=(step,), workspace=workspace))
+    asked = request(number=number, slot=number % 2, spec=JobSpec(steps=(step,), workspace=workspace))
+    return replace(
+        asked, key=AttemptKey(secrets.token_hex(8), number)
+    )  # its group's name is this host's, not a folder's
 
 
 async def test_what_was_fetched_is_there_for_the_next_service_and_progress_is_told(tmp_path):
