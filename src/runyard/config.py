@@ -10,7 +10,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -78,6 +78,12 @@ class ArtifactsSection(Section):
     """`directory` as that of the logs; None: DATA/artifacts."""
 
     directory: Path | None = None
+
+
+class WorkspacesSection(Section):
+    """`git_protocols`: how repositories and files may be fetched on pools that do not say it themselves."""
+
+    git_protocols: list[Literal["https", "ssh", "http", "git", "file"]] = ["https", "ssh"]
 
 
 class RetentionSection(Section):
@@ -149,6 +155,7 @@ class Settings(BaseSettings):
     ledger: LedgerSection = LedgerSection()
     logs: LogsSection = LogsSection()
     artifacts: ArtifactsSection = ArtifactsSection()
+    workspaces: WorkspacesSection = WorkspacesSection()
     retention: RetentionSection = RetentionSection()
     queues: dict[Name, QueueSection] = {}
     tenants: dict[Name, TenantPut] = {}
@@ -170,8 +177,15 @@ class Settings(BaseSettings):
 
     @property
     def pools_in_force(self) -> Mapping[str, PoolSection]:
-        """The configured pools; with none, one `local` pool that works."""
-        return self.pools or {"local": PoolSection(provider="local")}
+        """The configured pools; with none, one `local` pool that works. What holds for all workspaces is in each."""
+        pools = self.pools or {"local": PoolSection(provider="local")}
+        return {name: self._with_protocols(section) for name, section in pools.items()}
+
+    def _with_protocols(self, section: PoolSection) -> PoolSection:
+        protocols = self.workspaces.git_protocols
+        if section.provider != "local" or "git_protocols" in section.options:
+            return section
+        return section.model_copy(update={"git_protocols": list(protocols)})
 
     @property
     def is_ledger_shared(self) -> bool:

@@ -79,8 +79,19 @@ def sandboxed(
     place: Place, step: PlanStep, *, extras: Extras | None = None, block: tuple[int, int] = (-1, -1)
 ) -> Command:
     """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
-    extras = extras or Extras()
-    sandbox = _sandbox(place, step, extras)
+    sandbox = _sandbox(place, step, extras or Extras())
+    return bubblewrap(place, sandbox, step.command, identity=place.identity, block=block)
+
+
+def bubblewrap(
+    place: Place,
+    sandbox: Sandbox,
+    command: Sequence[str],
+    *,
+    identity: Identity,
+    block: tuple[int, int] = (-1, -1),
+) -> Command:
+    """The start of `command` in that sandbox, as `identity`."""
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
     inherit = [status_write]
     seccomp = None
@@ -93,9 +104,9 @@ def sandboxed(
     arguments = b"\0".join(os.fsencode(option) for option in options(sandbox, descriptors)) + b"\0"
     arguments_fd = _memory_file("arguments", arguments)
     return Command(
-        argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *step.command],
+        argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *command],
         env={},
-        identity=place.identity,
+        identity=identity,
         inherit=[arguments_fd, *inherit],
         status_read=status_read,
         block_write=block[1],
