@@ -11,9 +11,9 @@ from runyard.host import plan as host_plan
 from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.disk_watch import DiskLimits
 from runyard.host.linux import boot_id, boottime
-from runyard.host.plan import HostTree, Plan, PlanFile, PlanGit, PlanStep
+from runyard.host.plan import HostTree, Plan, PlanCache, PlanCaches, PlanFile, PlanGit, PlanStep
 from runyard.host.sandbox import HOME, OUTPUTS, PATH, WORKSPACE
-from runyard.model.job import JobSpec, Step
+from runyard.model.job import JobSpec, NamedCache, Step
 from runyard.model.requirements import Isolation
 from runyard.providers.local.options import LocalOptions
 from runyard.providers.port import AttemptRequest
@@ -30,6 +30,7 @@ class HostFacts:
     resolv_conf: str
     cgroups: CgroupTree
     host_tree: HostTree
+    cache_directory: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def make_plan(
             PlanFile(path=file.path, content_base64=file.content_base64) for file in spec.workspace.files
         ),
         git=_git(spec, options),
+        caches=_caches(spec, facts, options),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
     )
@@ -127,4 +129,27 @@ def _git(spec: JobSpec, options: LocalOptions) -> PlanGit | None:
         protocols=options.git_protocols,
         allow_private_addresses=options.allow_private_addresses,
         file_roots=options.git_file_roots,
+    )
+
+
+def _caches(spec: JobSpec, facts: HostFacts, options: LocalOptions) -> PlanCaches | None:
+    if not spec.cache:
+        return None
+    return PlanCaches(
+        directory=facts.cache_directory,
+        tenant=spec.tenant,
+        queue=spec.queue,
+        bytes_max=options.cache_disk_bytes_max,
+        entry_bytes_max=options.cache_entry_bytes_max,
+        entries=tuple(_cache(cache) for cache in spec.cache),
+    )
+
+
+def _cache(cache: NamedCache) -> PlanCache:
+    beneath = cache.path.removeprefix("~/")
+    return PlanCache(
+        key=cache.key,
+        restore=cache.restore,
+        root=WORKSPACE if beneath == cache.path else HOME,
+        path=posixpath.normpath(beneath),
     )
