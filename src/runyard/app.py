@@ -17,7 +17,6 @@ from pydantic import ValidationError
 
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
-from runyard.artifacts.files import FileArtifactStore
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
@@ -39,13 +38,13 @@ from runyard.installation import (
 )
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
-from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.stores import Stores, open_stores, store_problems
 from runyard.wire.job_document import JobDocument
 
 STOP_GRACE_S = 5
@@ -82,25 +81,25 @@ class Service:
             await ledger.open()
             stack.push_async_callback(ledger.close)
             await self._configure(ledger)
-            logs = FileLogStore(self._folders.logs)
-            stack.callback(logs.close)
-            artifacts = FileArtifactStore(self._folders.artifacts)
-            pools = await self._start_pools(ledger, stack)
+            stores = open_stores(self._settings, self._folders, ledger)
+            stack.callback(stores.logs.close)
+            pools = await self._start_pools(ledger, stores, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
                 timekeeper=Timekeeper(ledger=ledger, clock=self._clock),
-                retention=Retention(keep, ledger=ledger, logs=logs, artifacts=artifacts),
+                retention=Retention(keep, ledger=ledger, logs=stores.logs, artifacts=stores.artifacts),
                 caretaker=Caretaker(
                     ledger=ledger,
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
                 ),
+                others=stores.loops,
             )
             services = ApiServices(
                 ledger=ledger,
-                logs=logs,
-                artifacts=artifacts,
+                logs=stores.logs,
+                artifacts=stores.artifacts,
                 clock=self._clock,
                 render_metrics=lambda: render_metrics(ledger),
                 is_ready=dispatcher.not_ready,
@@ -118,7 +117,9 @@ class Service:
             await ledger.put_tenant(TenantSettings(name=name, is_configured=True, **tenant.model_dump()))
         await ensure_admin_token(ledger, self._folders.admin_token)
 
-    async def _start_pools(self, ledger: Ledger, stack: contextlib.AsyncExitStack) -> list[PoolDispatcher]:
+    async def _start_pools(
+        self, ledger: Ledger, stores: Stores, stack: contextlib.AsyncExitStack
+    ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
         dispatchers = []
@@ -151,6 +152,7 @@ class Service:
                     context_of=self._context_of(ledger),
                     operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
                     sweep=sweep,
+                    before_settle=stores.before_settle,
                 )
             )
         return dispatchers
@@ -283,7 +285,7 @@ async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
 def check_settings(settings: Settings) -> None:
     """Everything that `serve` would refuse of the settings, without starting anything. Raises ConfigError that lists
     every problem."""
-    problems = [*_queue_problems(settings)]
+    problems = [*_queue_problems(settings), *store_problems(settings)]
     try:
         create_ledger(settings.ledger_url, clock=SystemClock())
     except ConfigError as error:

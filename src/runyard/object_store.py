@@ -27,6 +27,7 @@ PART_BYTES = 8 << 20
 PARTS_AT_A_TIME = 2
 DELETE_BATCH = 500
 _SCHEMES = ("s3", "gs", "az", "azure", "abfs", "abfss", "file")
+_REFUSED = re.compile(r"status code: (401|403)\b")  # listing and deleting have no error of their own for it
 _S3_DEFAULTS = {"aws_checksum_algorithm": "sha256"}  # the store verifies each part as it comes
 
 
@@ -119,23 +120,30 @@ class ObjectStore:
 
     @asynccontextmanager
     async def _call(self, verb: str, path: str) -> AsyncIterator[None]:
-        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+        from obstore.exceptions import BaseError
 
         async with self._calls:
             try:
                 yield
             except FileNotFoundError:
                 raise ObjectMissing(path) from None
-            except (PermissionDeniedError, UnauthenticatedError, PermissionError):
-                raise StoreUnavailable(
-                    f"object store {self._name}: not allowed to {verb} {path!r}",
-                    cure="give the service's credentials the right to read, write, list and delete there",
-                ) from None
             except (BaseError, OSError) as error:
-                raise StoreUnavailable(
-                    f"object store {self._name}: cannot {verb} {path!r}: {first_words(error)}",
-                    cure="check its address, the network and the bucket; what waits is kept here and sent later",
-                ) from None
+                raise self._unavailable(error, verb, path) from None
+
+    def _unavailable(self, error: Exception, verb: str, path: str) -> StoreUnavailable:
+        from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+        words = first_words(error)
+        kinds = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+        if isinstance(error, kinds) or _REFUSED.search(words):
+            return StoreUnavailable(
+                f"object store {self._name}: not allowed to {verb} {path!r}",
+                cure="give the service's credentials the right to read, write, list and delete there",
+            )
+        return StoreUnavailable(
+            f"object store {self._name}: cannot {verb} {path!r}: {words}",
+            cure="check its address, the network and the bucket; what waits is kept here and sent later",
+        )
 
 
 def open_object_store(

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
+from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower, BeforeSettle
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.sweep import Sweep
@@ -60,6 +60,7 @@ class PoolDispatcher:
         context_of: ContextOf,
         operations: PoolOperations,
         sweep: Sweep,
+        before_settle: BeforeSettle | None = None,
         lease_s: float = LEASE_S,
         timer_s: float = TIMER_S,
     ) -> None:
@@ -71,6 +72,7 @@ class PoolDispatcher:
         self._context_of = context_of
         self._operations = operations
         self._sweep = sweep
+        self._before_settle = before_settle
         self._lease_s = lease_s
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
@@ -346,6 +348,7 @@ class PoolDispatcher:
             provider=self._provider,
             lease=lease,
             context=self._context_of(claimed, lease),
+            before_settle=self._before_settle,
             is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import structlog
 
+from runyard.key_locks import KeyLocks
 from runyard.logs import pieces
 from runyard.logs.files import FileLogStore, poke_when_set
-from runyard.logs.key_locks import KeyLocks
 from runyard.logs.piece_reader import LISTING_FRESH_S, PieceReader
 from runyard.logs.pieces import StoredLog
 from runyard.logs.port import CHUNK_BYTES_MAX, Chunk, Gap, LogSink, Positions, StreamInfo
