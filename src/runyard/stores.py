@@ -77,14 +77,15 @@ def _object_store(settings: Settings, url: str, field: str) -> ObjectStore:
 
 
 class _Ended:
-    """What the ledger says of an attempt. One that it does not know is left alone: it may be another ledger's."""
+    """What the ledger says of an attempt."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def is_settled(self, key: AttemptKey) -> bool:
+    async def is_settled(self, key: AttemptKey) -> bool | None:
+        """None where the ledger knows no such attempt; not settled, as far as is known, while it cannot be asked."""
         try:
             attempt = await self._ledger.get_attempt(key)
         except LedgerUnavailable:
             return False
-        return attempt is not None and attempt.state is AttemptState.ENDED
+        return None if attempt is None else attempt.state is AttemptState.ENDED

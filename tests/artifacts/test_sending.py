@@ -34,9 +34,11 @@ class FaultyStore(ObjectStore):
         self.dies_at = 0
         self.dies_after = False
         self.puts: list[str] = []
+        self.refused = asyncio.Event()
 
     async def put(self, path, data):
         if self.down:
+            self.refused.set()
             raise StoreUnavailable("object store memory: cannot be reached")
         self.puts.append(path)
         dies = len(self.puts) == self.dies_at
@@ -106,7 +108,7 @@ async def test_an_attempt_is_not_settled_before_its_artifacts_are_there(here, el
     sender = ArtifactSender(here, _yes, retry_s=0.005)
     store.down = True
     settling = asyncio.create_task(sender.before_settle(KEY))
-    await asyncio.sleep(0.02)  # it tries, in vain
+    await asyncio.wait_for(store.refused.wait(), 10)
     assert not settling.done()
     store.down = False
     await asyncio.wait_for(settling, 10)

@@ -26,20 +26,22 @@ def memory_store() -> ObjectStore:
 
 
 class Service:
-    """One service on an object store: its own files, its store, its shipper. `settled` are the attempts that ended."""
+    """One service on an object store: its own files, its store, its shipper. `settled` are the attempts that
+    ended, `deleted` those that the ledger does not know any more."""
 
     def __init__(self, folder: Path, objects: ObjectStore, settled: set[AttemptKey], **options) -> None:
         self.files = FileLogStore(folder)
         self.store = ObjectLogStore(self.files, objects, look_every_s=SOON_S, **options)
         self.settled = settled
+        self.deleted: set[AttemptKey] = set()
         self.shipper = self.new_shipper()
 
     def new_shipper(self) -> LogShipper:
         """As after a restart: it remembers nothing."""
         return LogShipper(self.store, self._is_settled, look_every_s=SOON_S, replace_after_s=0.0)
 
-    async def _is_settled(self, key: AttemptKey) -> bool:
-        return key in self.settled
+    async def _is_settled(self, key: AttemptKey) -> bool | None:
+        return None if key in self.deleted else key in self.settled
 
     async def ship_all(self, key: AttemptKey = KEY) -> None:
         """Until all of an attempt that ended is there and nothing here."""

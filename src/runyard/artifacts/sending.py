@@ -16,7 +16,9 @@ WAIT_MAX_S = 60.0
 CLEAN_AFTER_S = 3600.0
 RETRY_S = 2.0
 
-IsSettled = Callable[[AttemptKey], Awaitable[bool]]
+IsSettled = Callable[[AttemptKey], Awaitable[bool | None]]
+"""Whether an attempt is settled; None where the ledger knows no such attempt, which is left alone."""
+
 log = structlog.get_logger()
 
 

@@ -25,6 +25,7 @@ from runyard.model.errors import StoreUnavailable
 LOOK_EVERY_S = 1.0
 PIECE_BYTES_MAX = 4 << 20
 SETTLED_ASK_MAX_S = 3.0
+UNKNOWN_ASK_S = 60.0
 REPLACE_AFTER_S = 5.0
 """A reader may go by a listing that is this old: only then are small pieces removed that a large one replaces."""
 
@@ -33,7 +34,9 @@ AT_A_TIME = 8
 JOINED_AT_A_TIME = 2
 CLEAN_EVERY_S = 3600.0
 
-IsSettled = Callable[[AttemptKey], Awaitable[bool]]
+IsSettled = Callable[[AttemptKey], Awaitable[bool | None]]
+"""Whether an attempt is settled; None where the ledger knows no such attempt."""
+
 log = structlog.get_logger()
 
 
@@ -128,10 +131,22 @@ class LogShipper:
             if standing.completed_at is not None:
                 await self._let_go(key, standing)
                 return
+            if standing.positions is None and not await self._is_known(key, standing):
+                return
             async with self._at_a_time:
                 is_new = await self._ship_new(key, standing)
             if not is_new:
                 await self._finish(key, standing)
+
+    async def _is_known(self, key: AttemptKey, standing: _Standing) -> bool:
+        """Asked before anything is sent: a job that was deleted elsewhere must not come back. What no ledger knows is
+        left alone, for this may be the wrong one."""
+        if self._clock() - standing.asked_at < standing.ask_after_s:
+            return False
+        if await self._is_settled(key) is not None:
+            return True
+        standing.asked_at, standing.ask_after_s = self._clock(), UNKNOWN_ASK_S
+        return False
 
     # -- while it grows -------------------------------------------------------------------------------------------
 
@@ -160,17 +175,16 @@ class LogShipper:
             await self._store.objects.put(cut.name, b"")
             cuts[name] = info.cut
         while (begin := positions.get(name, 0)) < info.size:
-            is_new = True
             data = await self._read(key, info, begin, min(info.size, begin + PIECE_BYTES_MAX))
             if data:
                 piece = pieces.piece(key, *name, begin, begin + len(data))
                 await self._store.objects.put(piece.name, data)
-                positions[name] = piece.end
+                positions[name], is_new = piece.end, True
                 continue
             hole = await self._hole_at(key, info, begin)
             if hole is None:
                 break  # it shrank: somebody took back what was printed
-            positions[name] = hole.end
+            positions[name], is_new = hole.end, True
         return is_new
 
     async def _read(self, key: AttemptKey, info: StreamInfo, begin: int, end: int) -> bytes:
@@ -196,6 +210,9 @@ class LogShipper:
         is_settled = await self._is_settled(key)
         standing.asked_at = self._clock()
         standing.ask_after_s = min(max(self._look_every_s, standing.ask_after_s * 2), SETTLED_ASK_MAX_S)
+        if is_settled is None:
+            await self._remove_deleted(key)
+            return
         if not is_settled:
             await self._give_up_part(key)
             return
@@ -267,6 +284,9 @@ class LogShipper:
         """It is complete there. What large pieces replace goes, and then the files here."""
         if standing.completed_at is None or self._clock() - standing.completed_at < self._replace_after_s:
             return
+        if await self._is_settled(key) is None:
+            await self._remove_deleted(key)
+            return
         infos, stored = await self._store.local.streams(key), await self._list(key)
         needless = []
         for info in infos:
@@ -274,6 +294,14 @@ class LogShipper:
             if there is not None:
                 needless += [each.name for each in pieces.superfluous(there, pieces.kept_ranges(info))]
         await self._store.objects.delete(needless)
+        await self._store.local.delete(key)
+        self._store.reader.forget(key)
+
+    async def _remove_deleted(self, key: AttemptKey) -> None:
+        """The ledger knew it and does not any more: its job was deleted, by another service than this."""
+        await self._store.objects.delete(
+            [each.path for each in await self._store.objects.list(pieces.folder(key))]
+        )
         await self._store.local.delete(key)
         self._store.reader.forget(key)
 
