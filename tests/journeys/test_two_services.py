@@ -128,6 +128,9 @@ def test_services_without_a_common_folder_serve_each_others_logs_while_they_grow
         assert b"".join(printed(lines)) == b"ends\n"
         assert [each.path for each in there.artifacts("live")] == ["result.txt"]
         assert here.read_log("live") == there.read_log("live") == b"begins\nends\n"
+        here.submit({"queue": "one", "steps": [{"run": "true"}]}, id="mute")
+        assert list(printed(there.follow_log("mute"))) == []
+        assert there.get("mute").state == "succeeded"
 
 
 def test_a_killed_service_ships_after_its_restart_what_its_jobs_printed_meanwhile(
@@ -144,13 +147,3 @@ def test_a_killed_service_ships_after_its_restart_what_its_jobs_printed_meanwhil
         assert there.wait("long", timeout_s=30).state == "succeeded"
         lines = there.follow_log("long")
         assert b"".join(printed(lines)) == b"begins\nends\n"
-
-
-def test_a_job_without_a_word_ends_at_once_for_whoever_follows_it(
-    services_apart: tuple[RunningService, RunningService],
-) -> None:
-    first, second = services_apart
-    with first.client() as here, other(first, second) as there:
-        here.submit({"queue": "one", "steps": [{"run": "true"}]}, id="mute")
-        assert list(printed(there.follow_log("mute"))) == []
-        assert there.get("mute").state == "succeeded"
