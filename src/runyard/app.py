@@ -17,8 +17,6 @@ from pydantic import ValidationError
 
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
-from runyard.artifacts.files import FileArtifactStore
-from runyard.artifacts.port import ArtifactStore
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
@@ -41,14 +39,13 @@ from runyard.installation import (
 )
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
-from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
-from runyard.logs.port import LogStore
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.stores import Stores, open_stores, store_problems
 from runyard.web.application import install_pages
 from runyard.wire.job_document import JobDocument
 
@@ -86,28 +83,28 @@ class Service:
             await ledger.open()
             stack.push_async_callback(ledger.close)
             await self._configure(ledger)
-            logs = FileLogStore(self._folders.logs)
-            stack.callback(logs.close)
-            artifacts = FileArtifactStore(self._folders.artifacts)
+            stores = open_stores(self._settings, self._folders, ledger)
+            stack.callback(stores.logs.close)
             renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
             renewal.start()
             stack.push_async_callback(renewal.close)
-            pools = await self._start_pools(ledger, renewal, logs, artifacts, stack)
+            pools = await self._start_pools(ledger, stores, renewal, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
                 timekeeper=Timekeeper(ledger=ledger, clock=self._clock),
-                retention=Retention(keep, ledger=ledger, logs=logs, artifacts=artifacts),
+                retention=Retention(keep, ledger=ledger, logs=stores.logs, artifacts=stores.artifacts),
                 caretaker=Caretaker(
                     ledger=ledger,
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
                 ),
+                others=stores.loops,
             )
             services = ApiServices(
                 ledger=ledger,
-                logs=logs,
-                artifacts=artifacts,
+                logs=stores.logs,
+                artifacts=stores.artifacts,
                 clock=self._clock,
                 render_metrics=lambda: render_metrics(ledger),
                 is_ready=dispatcher.not_ready,
@@ -126,12 +123,7 @@ class Service:
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(
-        self,
-        ledger: Ledger,
-        renewal: Renewal,
-        logs: LogStore,
-        artifacts: ArtifactStore,
-        stack: contextlib.AsyncExitStack,
+        self, ledger: Ledger, stores: Stores, renewal: Renewal, stack: contextlib.AsyncExitStack
     ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
@@ -162,16 +154,17 @@ class Service:
                     provider=provider,
                     owner=installation,
                     clock=self._clock,
-                    context_of=self._context_of(ledger, logs, artifacts),
+                    context_of=self._context_of(ledger, stores),
                     operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
                     sweep=sweep,
                     renewal=renewal,
                     lease_s=self._settings.ledger.lease,
+                    before_settle=stores.before_settle,
                 )
             )
         return dispatchers
 
-    def _context_of(self, ledger: Ledger, logs: LogStore, artifacts: ArtifactStore) -> ContextOf:
+    def _context_of(self, ledger: Ledger, stores: Stores) -> ContextOf:
         def context_of(claimed: Claimed, lease: PoolLease) -> AttemptContext:
             key = claimed.attempt.key
             return AttemptContext(
@@ -181,8 +174,8 @@ class Service:
                 log_directory=attempt_directory(self._folders.logs, key.uid, key.number),
                 log_bytes_max=self._settings.logs.attempt_bytes_max,
                 artifact_directory=attempt_directory(self._folders.artifacts, key.uid, key.number),
-                log_sink=lambda: logs.sink(key),
-                artifact_sink=lambda: artifacts.sink(key),
+                log_sink=lambda: stores.logs.sink(key),
+                artifact_sink=lambda: stores.artifacts.sink(key),
             )
 
         return context_of
@@ -302,7 +295,7 @@ async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
 def check_settings(settings: Settings) -> None:
     """Everything that `serve` would refuse of the settings, without starting anything. Raises ConfigError that lists
     every problem."""
-    problems = [*_queue_problems(settings)]
+    problems = [*_queue_problems(settings), *store_problems(settings)]
     try:
         create_ledger(settings.ledger_url, clock=SystemClock())
     except ConfigError as error:

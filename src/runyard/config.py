@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -68,16 +76,38 @@ class LedgerSection(Section):
 
 class LogsSection(Section):
     """`attempt_bytes_max`: what is kept of one attempt's log, head and tail together. `directory` None: DATA/logs;
-    services that share a ledger share it, on a common file system."""
+    services that share a ledger share it, on a common file system, or have a `url` of an object store, and each a
+    directory of its own for what is not shipped yet."""
 
     directory: Path | None = None
+    url: str | None = None
     attempt_bytes_max: Size = 1 << 30
 
 
 class ArtifactsSection(Section):
-    """`directory` as that of the logs; None: DATA/artifacts."""
+    """`directory` and `url` as those of the logs; None: DATA/artifacts."""
 
     directory: Path | None = None
+    url: str | None = None
+
+
+class ObjectStoreSection(Section):
+    """How the object stores of `logs.url` and `artifacts.url` are reached. `options` are obstore's own names
+    (`aws_endpoint`, `aws_secret_access_key`, `google_…`, `azure_…`); what is not there comes from the usual variables
+    (`AWS_ACCESS_KEY_ID`, …)."""
+
+    allow_http: bool = False
+    options: dict[str, SecretStr] = {}
+
+    @field_validator("options")
+    @classmethod
+    def _are_names_of_options(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name in value:
+            if not name.startswith(("aws_", "google_", "azure_")) or name.endswith("_allow_http"):
+                raise ValueError(
+                    f"{name!r} is no option; write aws_…, google_… or azure_… (plain HTTP: object_store.allow_http)"
+                )
+        return value
 
 
 class WorkspacesSection(Section):
@@ -156,6 +186,7 @@ class Settings(BaseSettings):
     logs: LogsSection = LogsSection()
     artifacts: ArtifactsSection = ArtifactsSection()
     workspaces: WorkspacesSection = WorkspacesSection()
+    object_store: ObjectStoreSection = ObjectStoreSection()
     retention: RetentionSection = RetentionSection()
     queues: dict[Name, QueueSection] = {}
     tenants: dict[Name, TenantPut] = {}
@@ -244,8 +275,7 @@ def _problems(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: no such key; remove it or correct its name")
         else:
-            lines.append(
-                f"{key}: {problem['msg'].removeprefix('Value error, ')} (given: {problem['input']!r:.80})"
-            )
+            given = "" if key.startswith("object_store") else f" (given: {problem['input']!r:.80})"  # I11
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
     count = len(lines)
     return f"{count} problem{'s' if count > 1 else ''}:\n  " + "\n  ".join(lines)

@@ -45,6 +45,10 @@ WHOLE = {
     "network": "open",
     "artifacts": ["out/*.xml"],
     "outputs": {"digest": "out/digest"},
+    "cache": [
+        {"key": "pip-{sha256:**/requirements.txt}", "restore": ["pip-"], "path": "~/.cache/pip"},
+        {"key": "k", "path": "a/b"},
+    ],
 }
 
 
@@ -155,7 +159,6 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
         ({"image": "python:3.12"}, "image"),
         ({"steps": [{"run": "true", "image": "x"}]}, "steps.0.image"),
         ({"secrets": ["TOKEN"]}, "secrets"),
-        ({"cache": [{"key": "k", "path": "p"}]}, "cache"),
         ({"services": {"db": {"image": "postgres"}}}, "services"),
         ({"network": {"allow": ["example.com"]}}, "network.allow"),
     ],
@@ -236,3 +239,22 @@ async def test_beyond_its_queue_the_submitter_is_told_when_to_come_back(admin):
 
     assert answer.status_code == 429
     assert int(answer.headers["Retry-After"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("cache", "field"),
+    [
+        ({"key": "k", "path": path}, "cache.0.path")
+        for path in ("../x", "/etc", ".", "a/..", "~/", "~/..", "~/../x", "~//etc", "", "a\0b", "/tmp/home/x")
+    ]
+    + [
+        ({"key": key, "path": "p"}, "cache.0.key")
+        for key in ("", "k" * 201, "${{ hashFiles('x') }}", "{md5:x}", "{sha256:}", "a\0b")
+    ]
+    + [({"key": "k", "path": "p", "restore": ["{x}"]}, "cache.0.restore.0")],
+)
+async def test_a_cache_that_could_not_be_is_refused_with_its_field(admin, cache, field):
+    answer = await admin.put("/api/v1/jobs/x", json=a_document(cache=[cache]))
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == field

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from runyard.app import check_settings
+from runyard.cli import config as config_command
 from runyard.config import load
 from runyard.model.errors import ConfigError
 
@@ -144,3 +146,56 @@ def test_every_key_of_a_local_pool_is_documented() -> None:
 
     page = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
     assert [key for key in _KEYS if f"| `{key}` |" not in page] == []
+
+
+OBJECTS = """
+[logs]
+url = "s3://bucket/logs"
+[object_store]
+allow_http = true
+[object_store.options]
+aws_endpoint = "http://127.0.0.1:9000"
+aws_secret_access_key = "s3cret-Key"
+"""
+
+
+def test_the_credentials_of_an_object_store_are_read_and_never_shown(tmp_path, capsys):
+    file = tmp_path / "runyard.toml"
+    file.write_text(OBJECTS)
+    settings = load(file)
+    assert settings.object_store.options["aws_secret_access_key"].get_secret_value() == "s3cret-Key"
+    assert "s3cret-Key" not in repr(settings)
+    for json in (False, True):
+        config_command.show(config=file, json=json)
+    assert "s3cret-Key" not in capsys.readouterr().out
+
+
+def test_options_of_an_object_store_may_be_variables(monkeypatch):
+    monkeypatch.setenv("RUNYARD_OBJECT_STORE__OPTIONS__AWS_SECRET_ACCESS_KEY", "s3cret-Key")
+
+    assert load().object_store.options["aws_secret_access_key"].get_secret_value() == "s3cret-Key"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[object_store.options]\nsecret = "s3cret-Key"',
+        '[object_store.options]\naws_allow_http = "s3cret-Key"',
+        '[object_store.options]\naws_secret_access_key = ["s3cret-Key"]',
+    ],
+)
+def test_a_wrong_option_is_refused_without_its_value(tmp_path, text):
+    file = tmp_path / "runyard.toml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert "object_store.options" in caught.value.message
+    assert "s3cret-Key" not in caught.value.message
+
+
+@pytest.mark.parametrize("section", ["logs", "artifacts"])
+def test_an_address_that_is_no_object_store_is_refused_before_anything_starts(tmp_path, section):
+    file = tmp_path / "runyard.toml"
+    file.write_text(f'[{section}]\nurl = "ftp://host/folder"\n')
+    with pytest.raises(ConfigError, match=f"{section}.url: 'ftp://host/folder' is no address"):
+        check_settings(load(file))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runyard.dispatch.context import AttemptContext
+from runyard.dispatch.follow import BeforeSettle
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
@@ -49,7 +50,10 @@ class Yard:
         self._number = 0
 
     def start_owner(
-        self, name: str = "service-1", provider: ScriptedProvider | None = None
+        self,
+        name: str = "service-1",
+        provider: ScriptedProvider | None = None,
+        before_settle: BeforeSettle | None = None,
     ) -> PoolDispatcher:
         provider = provider or ScriptedProvider(self.world)
         self.providers.append(provider)
@@ -63,6 +67,7 @@ class Yard:
             context_of=self._context_of,
             operations=PoolOperations(ledger=self.ledger, provider=provider, sweep=sweep),
             sweep=sweep,
+            before_settle=before_settle,
         )
         self._tasks.append(asyncio.create_task(dispatcher.run()))
         return dispatcher

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from runyard.model.attempt import AttemptKey
@@ -23,6 +25,22 @@ async def test_a_submitted_job_is_run_and_its_outcome_accepted(yard: Yard) -> No
     yard.world.end(await yard.place_of(uid), succeeded())
     job = await yard.reaches(uid, JobState.SUCCEEDED)
     assert job.attempts == 1
+
+
+async def test_an_outcome_is_not_accepted_before_what_it_tells_of_is_there(yard: Yard) -> None:
+    asked, arrived = asyncio.Event(), asyncio.Event()
+
+    async def before_settle(key: AttemptKey) -> None:
+        asked.set()
+        await arrived.wait()
+
+    yard.start_owner(before_settle=before_settle)
+    uid = await yard.submit()
+    yard.world.end(await yard.place_of(uid), succeeded())
+    await asyncio.wait_for(asked.wait(), 10)
+    assert not (await yard.reaches(uid, *JobState)).state.is_final
+    arrived.set()
+    await yard.reaches(uid, JobState.SUCCEEDED)
 
 
 async def test_a_running_job_is_seen_running(yard: Yard) -> None:

@@ -11,7 +11,7 @@ from runyard.logs.files import FileLogStore
 from runyard.logs.layout import write_cut
 from runyard.logs.port import Chunk, Gap
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import Conflict, Invalid
+from runyard.model.errors import Invalid
 
 KEY = AttemptKey("a" * 16, 1)
 
@@ -40,55 +40,11 @@ def is_set() -> asyncio.Event:
     return event
 
 
-async def test_streams_are_named_in_the_order_of_the_steps(store):
-    for step, stream in [("001", "stderr"), ("000", "stderr"), ("000", "stdout"), ("setup", "stderr")]:
-        write(store, b"x", step, stream)
-    (store.directory(KEY) / "something-else").write_text("x")
-
-    assert [(info.step, info.stream, info.size) for info in await store.streams(KEY)] == [
-        ("setup", "stderr", 1), ("000", "stdout", 1), ("000", "stderr", 1), ("001", "stderr", 1),
-    ]  # fmt: skip
-
-
-async def test_a_missing_log_is_empty(store):
-    assert await store.streams(KEY) == []
-    assert await store.read(KEY, "000", "stdout", 0, 10) == b""
-    assert await collect(store, is_set()) == []
-    await store.delete(KEY)
-
-
-async def test_reading_never_goes_across_a_cut(store):
-    file = write(store, b"0123456789")
-    write_cut(file, 3, 7)
-
-    assert await store.read(KEY, "000", "stdout", 0, 100) == b"012"
-    assert await store.read(KEY, "000", "stdout", 3, 100) == b""
-    assert await store.read(KEY, "000", "stdout", 5, 100) == b""
-    assert await store.read(KEY, "000", "stdout", 7, 2) == b"78"
-    [info] = await store.streams(KEY)
-    assert (info.cut.begin, info.cut.end, info.kept_bytes(0, 10)) == (3, 7, 6)
-
-
 async def test_a_damaged_record_of_a_cut_hides_nothing(store):
     file = write(store, b"0123456789")
     (file.parent / "000.stdout.cut").write_text("nonsense")
 
     assert await store.read(KEY, "000", "stdout", 0, 100) == b"0123456789"
-
-
-async def test_a_follower_misses_nothing_that_was_written_before_the_end(store):
-    ended = asyncio.Event()
-    following = asyncio.create_task(collect(store, ended))
-    for number in range(200):
-        write(store, b"%d\n" % number, stream=("stdout", "stderr")[number % 2])
-        if number % 20 == 0:
-            await asyncio.sleep(0)
-    ended.set()
-    items = await asyncio.wait_for(following, 10)
-
-    for parity, stream in enumerate(("stdout", "stderr")):
-        data = b"".join(item.data for item in items if isinstance(item, Chunk) and item.stream == stream)
-        assert data == b"".join(b"%d\n" % number for number in range(parity, 200, 2))
 
 
 async def test_a_follower_is_woken_by_the_write_and_not_by_the_timer(store, monkeypatch):
@@ -190,56 +146,6 @@ async def test_two_stores_on_the_same_files_serve_the_same_log(store, tmp_path):
 
     assert await other.read(KEY, "000", "stdout", 0, 100) == b"hello"
     other.close()
-
-
-async def test_a_sink_stores_each_byte_once_by_its_offset(store):
-    sink = store.sink(KEY)
-    await sink.append("000", "stdout", 0, b"hello ")
-    await sink.append("000", "stdout", 0, b"hello ")
-    await sink.append("000", "stdout", 3, b"lo world")
-
-    assert await store.read(KEY, "000", "stdout", 0, 100) == b"hello world"
-
-
-async def test_a_sink_refuses_to_take_back_what_was_printed(store):
-    sink = store.sink(KEY)
-    await sink.append("000", "stdout", 0, b"hello")
-    with pytest.raises(Conflict):
-        await sink.append("000", "stdout", 3, b"XX more")
-
-    assert await store.read(KEY, "000", "stdout", 0, 100) == b"hello"
-
-
-async def test_a_sink_marks_what_never_came(store):
-    sink = store.sink(KEY)
-    await sink.append("000", "stdout", 0, b"ab")
-    await sink.append("000", "stdout", 5, b"fg")
-
-    assert await collect(store, is_set()) == [
-        Chunk(step="000", stream="stdout", offset=0, data=b"ab"),
-        Gap(step="000", stream="stdout", offset=2, to=5, is_cut=False),
-        Chunk(step="000", stream="stdout", offset=5, data=b"fg"),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("step", "stream", "offset"), [("../x", "stdout", 0), ("000", "other", 0), ("000", "stdout", -1)]
-)
-async def test_a_sink_takes_nothing_that_is_no_stream(store, step, stream, offset):
-    with pytest.raises(Invalid):
-        await store.sink(KEY).append(step, stream, offset, b"x")
-
-
-async def test_logs_are_deleted_by_attempt_and_by_job(store):
-    second = AttemptKey(KEY.uid, 2)
-    write(store, b"x" * 5000)
-    write(store, b"x", key=second)
-    assert await store.size_bytes() >= 5000
-    await store.delete(KEY)
-    assert [len(await store.streams(key)) for key in (KEY, second)] == [0, 1]
-    await store.delete_job(KEY.uid)
-
-    assert await store.size_bytes() == 0
 
 
 @pytest.mark.parametrize("was_there", [False, True])

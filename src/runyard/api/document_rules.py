@@ -42,8 +42,6 @@ def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
     secret = "remove it; and put no secret into env instead, where everyone who may read the job sees it"
     if document.secrets:
         yield "secrets", secret
-    if document.cache:
-        yield "cache", "remove it: each attempt starts from a fresh workspace for now"
     if document.services:
         yield "services", "remove it, and start what the steps need in a step"
     if isinstance(document.network, NetworkAllowDocument):

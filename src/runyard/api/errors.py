@@ -38,6 +38,7 @@ from runyard.model.errors import (
     LedgerUnavailable,
     NotFound,
     RunyardError,
+    StoreUnavailable,
     TooMany,
     UserError,
 )
@@ -100,6 +101,7 @@ STATUS_OF: dict[type[RunyardError], int] = {
     Invalid: 422,
     TooMany: 429,
     LedgerUnavailable: 503,
+    StoreUnavailable: 503,
 }
 _CODE_OF_STATUS = {
     400: "malformed",
@@ -149,6 +151,8 @@ async def _answer_runyard_error(request: Request, error: Exception) -> Response:
         raise error  # not a refusal but a fault of ours: the boundary answers
     if isinstance(error, LedgerUnavailable):
         _log.error("ledger_unavailable", path=request.url.path, error=error.message)
+    if isinstance(error, StoreUnavailable):
+        _log.error("object_store_unavailable", path=request.url.path, error=error.message)
     return error_response(status, error_body(error), _headers_of(error))
 
 
@@ -156,7 +160,7 @@ def _headers_of(error: RunyardError) -> dict[str, str]:
     match error:
         case TooMany():
             return {"Retry-After": str(max(1, round(error.retry_after_s)))}
-        case LedgerUnavailable():
+        case LedgerUnavailable() | StoreUnavailable():
             return {"Retry-After": "2"}
         case Unauthenticated():
             return {"WWW-Authenticate": "Bearer"}

@@ -10,6 +10,7 @@ from runyard.model.job import (
     GitSource,
     JobSpec,
     Limits,
+    NamedCache,
     Retry,
     Step,
     StepCondition,
@@ -47,6 +48,10 @@ def spec_of(document: JobDocument) -> JobSpec:
         retry=Retry(infrastructure=document.retry.infrastructure, failure=document.retry.failure),
         artifacts=tuple(document.artifacts),
         outputs=document.outputs,
+        cache=tuple(
+            NamedCache(key=cache.key, path=cache.path, restore=tuple(cache.restore))
+            for cache in document.cache
+        ),
     )
 
 
@@ -128,6 +133,9 @@ def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
         "network": needs.network,
         "artifacts": list(spec.artifacts),
         "outputs": dict(spec.outputs),
+        "cache": [
+            {"key": cache.key, "path": cache.path, "restore": list(cache.restore)} for cache in spec.cache
+        ],
     }
 
 

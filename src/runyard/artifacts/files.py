@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import os
 import re
 import shutil
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from runyard.model.attempt import AttemptKey
 _DIRECTORY_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO that a job left there must not wait for a writer.
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+SENT_SUFFIX = ".sent"
 _ESCAPED_BYTE = re.compile(rb"\\x([0-9a-f]{2})")
 
 
@@ -50,6 +53,26 @@ class FileArtifactStore:
     def directory(self, key: AttemptKey) -> Path:
         return self._root / key.uid / str(key.number)
 
+    def attempts(self) -> builtins.list[AttemptKey]:
+        """Those that left something here."""
+        return [
+            AttemptKey(folder.name, int(number.name))
+            for folder in self._root.iterdir()
+            if folder.is_dir()
+            for number in folder.iterdir()
+            if number.name.isdecimal()
+        ]
+
+    def clean(self, *, older_than_s: float) -> None:
+        """Removes what was sent elsewhere and is only partly gone, and the folders of jobs that have nothing here. Not
+        at once: the next attempt may be making its own."""
+        for folder in self._root.iterdir():
+            with contextlib.suppress(OSError):
+                for sent in folder.glob(f".*{SENT_SUFFIX}"):
+                    shutil.rmtree(sent, ignore_errors=True)
+                if folder.stat().st_mtime < time.time() - older_than_s:
+                    folder.rmdir()
+
     async def list(self, key: AttemptKey) -> builtins.list[Artifact]:
         return await asyncio.to_thread(_list_files, self.directory(key))
 
@@ -72,7 +95,10 @@ def _list_files(directory: Path) -> list[Artifact]:
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)
-            status = os.stat(path, follow_symlinks=False)
+            try:
+                status = os.stat(path, follow_symlinks=False)
+            except FileNotFoundError:  # sent elsewhere, or deleted, while we looked
+                continue
             if stat.S_ISREG(status.st_mode):
                 relative = os.path.relpath(path, os.fsencode(directory))
                 found.append(Artifact(relative.decode("utf-8", "backslashreplace"), status.st_size))
@@ -91,7 +117,7 @@ def _open_beneath(directory: Path, path: str) -> OpenArtifactFile | None:
         parts = candidate.split(b"/")
         if b"\0" in candidate or any(part in (b"", b".", b"..") for part in parts):
             continue
-        fd = _open_parts(directory, parts)
+        fd = open_parts(directory, parts)
         if fd is None:
             continue
         status = os.fstat(fd)
@@ -101,7 +127,7 @@ def _open_beneath(directory: Path, path: str) -> OpenArtifactFile | None:
     return None
 
 
-def _open_parts(directory: Path, parts: list[bytes]) -> int | None:
+def open_parts(directory: Path, parts: list[bytes]) -> int | None:
     """Opens part after part, each beneath the folder opened before it. None where one is missing or a link."""
     try:
         at = os.open(directory, _DIRECTORY_FLAGS)

@@ -22,7 +22,7 @@ class Artifact:
 
 
 class OpenArtifact(Protocol):
-    """An artifact that was opened: it stays readable when it is deleted meanwhile."""
+    """An artifact that was opened. Deleted meanwhile, it stays readable, or reading raises StoreUnavailable."""
 
     @property
     def size(self) -> int: ...

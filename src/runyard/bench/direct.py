@@ -51,6 +51,20 @@ class DirectSandbox:
         await self._provider.close()
         self._temporary.cleanup()
 
+    @property
+    def folder(self) -> Path:
+        """Scratch space on the disk of the attempts."""
+        return self._folder
+
+    async def run(self, spec: JobSpec) -> Mapping[str, float]:
+        """Runs one attempt to its end. Returns when each phase began, epoch seconds."""
+        key = AttemptKey(secrets.token_hex(UID_LENGTH // 2), 1)
+        request = AttemptRequest(key=key, job_id="bench", spec=spec, slot=0, epoch=1)
+        context = _Context(self._folder, key)
+        await self._provider.run_job(request, context)
+        await self._provider.destroy_resource(key.resource_name)
+        return context.phases
+
     async def first_byte_s(self) -> float:
         """From the request to the first byte that the command prints, read from the log as a follower reads it."""
         key = AttemptKey(secrets.token_hex(UID_LENGTH // 2), 1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
     backlog, claim, claim-postgres, wake, takeover, histories, survival, idle, workspace,
-    workspaces.
+    workspaces, cache.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -54,6 +54,7 @@ async def _awaited(measure: Measure) -> Sequence[Comparison]:
 
 def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
     from runyard.bench import (
+        cache_restore,
         claims,
         histories,
         sandbox_start,
@@ -82,6 +83,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "takeover": lambda: takeover.takeover(rounds=1 if short else 5, lease_s=3.0 if short else 15.0),
         "workspace": lambda: workspace.second_workspace(rounds=rounds),
         "workspaces": lambda: workspace.workspaces_at_once(rounds=max(3, rounds // 4)),
+        "cache": lambda: cache_restore.cache_restore(rounds=3 if short else rounds),
     }
 
 

@@ -77,6 +77,8 @@ def _is_what_serve_takes(settings: Settings) -> bool:
 def _in_force(settings: Settings) -> dict[str, Any]:
     """As `serve` acts on it: also what no file names, the ledger's address and the pool that is there by itself."""
     plain: dict[str, Any] = settings.model_dump(mode="json")
+    for section in ("logs", "artifacts"):
+        plain[section]["url"] = plain[section]["url"] and without_password(plain[section]["url"])
     plain["ledger"]["url"] = without_password(settings.ledger_url)
     plain["pools"] = {name: pool.model_dump(mode="json") for name, pool in settings.pools_in_force.items()}
     return plain

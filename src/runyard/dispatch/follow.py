@@ -35,6 +35,9 @@ CALL_DEADLINE_S = 30.0
 PROVIDER_RETRY_FIRST_S = 0.5
 PROVIDER_RETRY_MAX_S = 30.0
 
+BeforeSettle = Callable[[AttemptKey], Awaitable[None]]
+"""Sees to what must be there before the outcome tells of it: the artifacts."""
+
 log = structlog.get_logger()
 
 
@@ -49,6 +52,7 @@ class AttemptFollower:
         provider: Provider,
         lease: PoolLease,
         context: AttemptContext,
+        before_settle: BeforeSettle | None = None,
         is_adopted: bool = False,
     ) -> None:
         self.job = claimed.job
@@ -57,6 +61,7 @@ class AttemptFollower:
         self._provider = provider
         self._lease = lease
         self._context = context
+        self._before_settle = before_settle
         self._may_exist = is_adopted
         self._stop_asked = False
         self._was_seen = claimed.attempt.started_at is not None
@@ -88,6 +93,8 @@ class AttemptFollower:
         if outcome is None:
             await self.clear()  # before its slot is another's
             return None
+        if self._before_settle is not None:
+            await self._before_settle(self.key)
         job = await self._settle(outcome)
         self._log.info(
             "attempt_settled",

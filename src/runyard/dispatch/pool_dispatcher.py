@@ -13,7 +13,7 @@ import structlog
 
 from runyard.dispatch.aftermath import Aftermath
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower
+from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower, BeforeSettle
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.records import LeaseRecords
@@ -62,6 +62,7 @@ class PoolDispatcher:
         operations: PoolOperations,
         sweep: Sweep,
         renewal: Renewal | None = None,
+        before_settle: BeforeSettle | None = None,
         lease_s: float = LEASE_S,
         timer_s: float = TIMER_S,
     ) -> None:
@@ -74,6 +75,7 @@ class PoolDispatcher:
         self._operations = operations
         self._sweep = sweep
         self._renewal = renewal or LoopRenewal(ledger)
+        self._before_settle = before_settle
         self._lease_s = lease_s
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
@@ -389,6 +391,7 @@ class PoolDispatcher:
             provider=self._provider,
             lease=lease,
             context=self._context_of(claimed, lease),
+            before_settle=self._before_settle,
             is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower

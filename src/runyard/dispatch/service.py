@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -21,7 +20,8 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """Runs until `stop`. A part that fails is logged and started again; the others go on."""
+    """Runs until `stop`. A part that fails is logged and started again; the others go on. `others` are loops of the
+    stores, by name."""
 
     def __init__(
         self,
@@ -30,19 +30,22 @@ class Dispatcher:
         timekeeper: Timekeeper,
         retention: Retention,
         caretaker: Caretaker,
+        others: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
         self._pools = tuple(pools)
         self._timekeeper = timekeeper
         self._retention = retention
         self._caretaker = caretaker
+        self._others = tuple(others)
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
             ("timekeeper", self._timekeeper.run),
             ("retention", self._sweep_retention),
             ("caretaker", self._caretaker.run),
             *(("pool", pool.run) for pool in self._pools),
+            *self._others,
         ]
         self._tasks = [asyncio.create_task(_forever(name, loop), name=name) for name, loop in loops]
 
@@ -70,7 +73,7 @@ class Dispatcher:
             await asyncio.sleep(RETENTION_EVERY_S)
 
 
-async def _forever(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _forever(name: str, loop: Callable[[], Awaitable[None]]) -> None:
     """The one place where an unexpected error of a loop is caught: it is logged, and the loop starts again."""
     while True:
         try:

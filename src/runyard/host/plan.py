@@ -83,6 +83,33 @@ class PlanGit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCache:
+    """A named cache: `path` beneath `root` (the workspace or HOME, as the job sees them). `key` and the prefixes in
+    `restore` may hold `{sha256:PATTERN}`."""
+
+    key: str
+    restore: tuple[str, ...] = ()
+    root: str = "/workspace"
+    path: str
+
+    @property
+    def shown(self) -> str:
+        return self.path if self.root == "/workspace" else f"~/{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCaches:
+    """Where caches lie, whose they are, and how much may lie there: in all (0: caches are off), and in one."""
+
+    directory: str
+    tenant: str
+    queue: str
+    bytes_max: int
+    entry_bytes_max: int
+    entries: tuple[PlanCache, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostTree:
     """What an unstaged sandbox sees of the host: read-only binds (source, target) and links (text, path)."""
 
@@ -122,6 +149,7 @@ class Plan:
     files: tuple[PlanFile, ...] = ()
     git: PlanGit | None = None
     fetch: FetchRules = field(default_factory=FetchRules)
+    caches: PlanCaches | None = None
     artifacts: tuple[str, ...] = ()
     artifact_bytes_max: int = 10 << 30
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -134,11 +162,13 @@ class Plan:
         document: dict[str, Any] = json.loads(text)
         git = document.pop("git")
         tree = document.pop("host_tree")
+        caches = document.pop("caches", None)
         return cls(
             steps=tuple(_step(step) for step in document.pop("steps")),
             files=tuple(PlanFile(**file) for file in document.pop("files")),
             git=None if git is None else _git(git),
             fetch=_fetch_rules(document.pop("fetch")),
+            caches=None if caches is None else _caches(caches),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
             limits=Limits(**document.pop("limits")),
@@ -166,6 +196,11 @@ def _fetch_rules(document: dict[str, Any]) -> FetchRules:
     for name in ("protocols", "file_roots"):
         document[name] = tuple(document.get(name, ()))
     return FetchRules(**document)
+
+
+def _caches(document: dict[str, Any]) -> PlanCaches:
+    entries = (PlanCache(restore=tuple(entry.pop("restore")), **entry) for entry in document.pop("entries"))
+    return PlanCaches(entries=tuple(entries), **document)
 
 
 def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:

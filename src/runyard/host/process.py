@@ -55,15 +55,16 @@ def start(
     identity: Identity,
     inherit: Sequence[int] = (),
     directory: str = "/",
+    stdin: int = -1,
 ) -> Child:
     """Forks and becomes `argv`, found by `env`'s PATH. The child dies with us, leads a session and holds no
-    descriptor but 0 (empty), 1, 2 and `inherit`."""
+    descriptor but 0 (`stdin`, else empty), 1, 2 and `inherit`."""
     error_read, error_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         words = SETUP_ERROR
         try:
-            _become((stdout, stderr), identity, inherit, directory)
+            _become((stdin, stdout, stderr), identity, inherit, directory)
             words = ""
             os.execvpe(argv[0], list(argv), dict(env))
         except BaseException as error:
@@ -76,7 +77,7 @@ def start(
 
 
 def _become(
-    output: tuple[int, int],
+    standard: tuple[int, int, int],
     identity: Identity,
     inherit: Sequence[int],
     directory: str,
@@ -94,10 +95,10 @@ def _become(
         os.setresuid(identity.user_id, identity.user_id, identity.user_id)
     forbid_new_privileges()
     die_with_parent(signal.SIGKILL)
-    null = os.open("/dev/null", os.O_RDONLY)
-    os.dup2(null, 0)
-    os.dup2(output[0], 1)
-    os.dup2(output[1], 2)
+    stdin, stdout, stderr = standard
+    os.dup2(stdin if stdin >= 0 else os.open("/dev/null", os.O_RDONLY), 0)
+    os.dup2(stdout, 1)
+    os.dup2(stderr, 2)
     for fd in inherit:
         os.set_inheritable(fd, True)
     try:

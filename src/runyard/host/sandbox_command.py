@@ -66,7 +66,7 @@ class Extras:
 def step_command(place: Place, step: PlanStep) -> Command:
     """Raises HostileRoot where the root was prepared to lead a mount elsewhere."""
     if place.plan.isolation == "none":
-        return _bare(place, step)
+        return bare(place, step)
     block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
     extras = Extras()
     if block_read >= 0:
@@ -142,7 +142,7 @@ def _prepared_root(place: Place, files: Sequence[tuple[str, str]]) -> HostRoot |
     return HostRoot(binds=plan.host_tree.binds, links=plan.host_tree.links)
 
 
-def _bare(place: Place, step: PlanStep) -> Command:
+def bare(place: Place, step: PlanStep) -> Command:
     """No sandbox: the real folders stand for those that a step knows by name."""
     real = {
         HOME: place.source(folders.TMP) + "/home",

@@ -13,9 +13,10 @@ import dataclasses
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runyard.host import attempt_directory as folders
 from runyard.host import collect, journal, verdict, workspace
@@ -26,7 +27,7 @@ from runyard.host.egress import Egress
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
-from runyard.host.plan import PlanStep
+from runyard.host.plan import PlanCaches, PlanStep
 from runyard.host.pump import AttemptLog, LogDiskFull
 from runyard.host.sandbox_command import Place, step_command
 from runyard.host.setup import SetupEnded, WorkspaceFailed
@@ -45,6 +46,9 @@ from runyard.host.step import (
 )
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import SETUP, step_key
+
+if TYPE_CHECKING:
+    from runyard.host.caches.attempt import AttemptCaches
 
 COLLECT_STOPPED_S = 15.0
 _ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
@@ -105,13 +109,16 @@ class Attempt:
         self._first_started: float | None = None
         self._last_ended: float | None = None
         self._outputs: dict[str, str] = {}
+        self._caches: AttemptCaches | None = None
+        if plan.caches is not None:
+            self._caches = _caches_of(self._place, plan.caches, self._say)
 
     def run(self) -> Verdict:
         if self._stop_request() is not None:
             return verdict.canceled(None)
         try:
             self._prepare()
-            end = self._fill_workspace()
+            end = self._fill_workspace() or self._restore_caches()
             if end is None:
                 end = self._run_steps()
         except WorkspaceFailed as error:
@@ -122,7 +129,7 @@ class Attempt:
         except LogDiskFull:
             end = verdict.failed("disk", "the disk that holds the logs is full")
         if self._first_started is not None:
-            self._collect()
+            self._collect(end)
         return end
 
     def close(self) -> dict[str, Any]:
@@ -184,6 +191,27 @@ class Attempt:
         self, command: Command, key: str, stderr: ProgressStream, disk_watch: DiskWatch | None
     ) -> Program:
         return self._program(command, key, stderr=stderr, disk_watch=disk_watch)
+
+    def _run_setup(self, command: Command, key: str) -> tuple[ProgramEnd, str]:
+        stderr = self._log.open(key, "stderr")
+        program = self._program(command, key, stderr=stderr)
+        end = program.run([self._start_deadline()], kill_grace_s=0)
+        return end, stderr.last.decode(errors="replace")
+
+    def _start_ended(self) -> str | None:
+        """Why nothing more is prepared: the word for it."""
+        if self._stop_request() is not None:
+            return CANCELED
+        return START_TIMEOUT if self._start_deadline().at <= boottime() else None
+
+    def _restore_caches(self) -> Verdict | None:
+        if self._caches is None:
+            return None
+        self._writer.write(journal.CACHE, time.time())
+        end = self._caches.restore(lambda command: self._run_setup(command, SETUP), self._start_ended)
+        if self._cgroup is not None:
+            self._counters = self._cgroup.counters()  # what was killed here is no step's
+        return None if end is None else self._judge(PlanStep(name=SETUP, command=()), end)
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -295,18 +323,33 @@ class Attempt:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def _collect(self) -> None:
+    def _collect(self, end: Verdict) -> None:
         plan, file = self.plan, self._directory.file
-        if plan.artifacts or plan.outputs:
+        saves = end == verdict.succeeded() and self._caches is not None and self._caches.has_to_save
+        if plan.artifacts or plan.outputs or saves:
             self._writer.write(journal.COLLECTING, time.time())
+        must_end = self._collect_bound()
         try:
-            collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say, self._collect_bound())
+            if saves:
+                self._save_caches(must_end)
+            collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say, must_end)
             self._outputs = collect.read_outputs(
                 plan, file(folders.WORKSPACE), file(folders.OUTPUTS), self._say
             )
         except (OSError, LogDiskFull) as error:
             with contextlib.suppress(LogDiskFull):
                 self._say(f"artifacts: not all could be kept: {error}")
+
+    def _save_caches(self, must_end: collect.MustEnd) -> None:
+        deadline = Deadline(at=boottime() + self.plan.collect_limit_s, why=RUN_TIMEOUT)
+
+        def run(command: Command) -> tuple[ProgramEnd, str]:
+            stderr = self._log.open(SETUP, "stderr")
+            end = self._program(command, SETUP, stderr=stderr).run([deadline], kill_grace_s=0)
+            return end, stderr.last.decode(errors="replace")
+
+        if self._caches is not None:
+            self._caches.save(run, must_end)
 
     def _collect_bound(self) -> collect.MustEnd:
         """Of an attempt that was stopped a little is still collected; a stop that comes meanwhile ends it."""
@@ -331,6 +374,13 @@ class Attempt:
 
     def _stop_request(self) -> StopRequest | None:
         return self._directory.stop_request()
+
+
+def _caches_of(place: Place, caches: PlanCaches, say: Callable[[str], None]) -> AttemptCaches:
+    """Imported on need: hashing would make every zygote larger."""
+    from runyard.host.caches.attempt import AttemptCaches
+
+    return AttemptCaches(place, caches, say)
 
 
 def _catch_term() -> int:

@@ -58,12 +58,14 @@ class ProgramEnd:
 class Command:
     """What to execute. `is_sandboxed`: argv starts bubblewrap, which writes to `status_write` and exits with 128 + n
     for a command that died of signal n; it holds the command back until a byte
-    comes through `block_write`. `ready` is called with the sandbox's first process before the command runs."""
+    comes through `block_write`. `stdin` is empty where it is not given; it and `inherit` are closed here once the
+    program has them. `ready` is called with the sandbox's first process before the command runs."""
 
     argv: Sequence[str]
     env: Mapping[str, str]
     identity: Identity
     inherit: Sequence[int] = ()
+    stdin: int = -1
     directory: str = "/"
     is_sandboxed: bool = True
     status_read: int = -1
@@ -148,12 +150,14 @@ class Program:
                 identity=self._command.identity,
                 inherit=self._command.inherit,
                 directory=self._command.directory,
+                stdin=self._command.stdin,
             )
         finally:
             for _, write_end in pipes.values():
                 os.close(write_end)
-            for fd in self._command.inherit:
-                os.close(fd)
+            for fd in (*self._command.inherit, self._command.stdin):
+                if fd >= 0:
+                    os.close(fd)
         if self._command.status_read >= 0:
             self._status_open = True
             os.set_blocking(self._command.status_read, False)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from runyard.logs.layout import SETUP, attempt_directory, read_cut, stream_file
 from runyard.logs.port import CHUNK_BYTES_MAX, Chunk, Gap, Hole, LogSink, Positions, StreamInfo
 from runyard.logs.reading import read_bytes
 from runyard.logs.sink import FileLogSink, read_gaps
-from runyard.logs.watching import DirectoryWatches
+from runyard.logs.watching import DirectoryWatches, Watch
 from runyard.model.attempt import AttemptKey
 
 TIMER_S = 0.5
@@ -44,6 +46,40 @@ class FileLogStore:
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 
+    def is_here(self, key: AttemptKey) -> bool:
+        """Whether anything of this attempt's log lies here."""
+        return self._path(key).is_dir()
+
+    def attempts(self) -> list[AttemptKey]:
+        """The attempts whose logs lie here."""
+        return [
+            AttemptKey(folder.name, int(number.name))
+            for folder in self._root.iterdir()
+            if folder.is_dir()
+            for number in folder.iterdir()
+            if number.name.isdecimal()
+        ]
+
+    def remove_empty_folders(self, *, older_than_s: float) -> None:
+        """Those of jobs whose attempts are all gone from here. Not at once: the next attempt may be making its own."""
+        for folder in self._root.iterdir():
+            with contextlib.suppress(OSError):
+                if folder.stat().st_mtime < time.time() - older_than_s:
+                    folder.rmdir()
+
+    @contextlib.contextmanager
+    def arriving(self, key: AttemptKey) -> Iterator[LogSink]:
+        """A sink for a log that is brought here: it is here once all of it is."""
+        draft = self._root / key.uid / f".{key.number}.arriving"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700, parents=True)
+        yield FileLogSink(draft)
+        os.rename(draft, self._path(key))
+
+    def watch(self, key: AttemptKey) -> Watch:
+        """Wakes when something of this attempt's log is written here."""
+        return self._watches.watch(self._path(key))
+
     async def streams(self, key: AttemptKey) -> list[StreamInfo]:
         directory = self._path(key)
         found = (self._inspect(directory, step, stream) for step, stream in _stream_names(directory))
@@ -54,10 +90,10 @@ class FileLogStore:
 
     async def follow(
         self, key: AttemptKey, positions: Positions, ended: asyncio.Event
-    ) -> AsyncIterator[Chunk | Gap]:
+    ) -> AsyncGenerator[Chunk | Gap, None]:
         follower = _Follower(self, self._path(key), positions)
         watch = self._watches.watch(self._path(key))
-        end_watcher = asyncio.create_task(_poke_when_set(ended, watch.poke))
+        end_watcher = asyncio.create_task(poke_when_set(ended, watch.poke))
         now = asyncio.get_running_loop().time
         gave_at = 0.0
         try:
@@ -171,7 +207,7 @@ def disk_bytes(root: Path) -> int:
     return total
 
 
-async def _poke_when_set(event: asyncio.Event, poke: Callable[[], None]) -> None:
+async def poke_when_set(event: asyncio.Event, poke: Callable[[], None]) -> None:
     await event.wait()
     poke()
 

@@ -97,7 +97,8 @@ class LogStore(Protocol):
         ...
 
     async def read(self, key: AttemptKey, step: str, stream: str, offset: int, limit: int) -> bytes:
-        """At most `limit` bytes from `offset`, ending before the next hole; empty at the end and inside a hole."""
+        """At most `limit` bytes from `offset`, perhaps fewer, ending before the next hole; empty at the end and inside
+        a hole."""
         ...
 
     def follow(

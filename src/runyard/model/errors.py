@@ -10,6 +10,7 @@
     │   └── TooMany               a bound is reached; the same request may pass later
     ├── OperatorError             whoever runs the service can cure it
     │   ├── ConfigError           the configuration is wrong; lists every problem at once
+    │   ├── StoreUnavailable      the object store cannot be reached, or refuses us; what waits is kept and sent later
     │   ├── LedgerUnavailable     the database cannot be reached, written or understood
     │   └── IsolationUnavailable  this host cannot isolate as demanded; nothing was run
     ├── Fenced                    this process no longer owns the pool; stop acting for it, touch nothing
@@ -83,6 +84,10 @@ class ConfigError(OperatorError):
 
 class LedgerUnavailable(OperatorError):
     code = "ledger_unavailable"
+
+
+class StoreUnavailable(OperatorError):
+    code = "store_unavailable"
 
 
 class IsolationUnavailable(OperatorError):

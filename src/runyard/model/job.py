@@ -95,6 +95,16 @@ class Workspace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedCache:
+    """A folder kept between jobs of a tenant and queue: beneath the workspace, or beneath HOME where `path` begins with
+    `~/`. `restore` are prefixes to look for where `key` is not there."""
+
+    key: str
+    path: str
+    restore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Seconds. `queue_s`: waiting, from submit to the first claim (None: for ever); `start_s`: from a claim to the
     first step; `run_s`: from the first step to the end of the last."""
@@ -130,6 +140,7 @@ class JobSpec:
     retry: Retry = field(default_factory=Retry)
     artifacts: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
+    cache: tuple[NamedCache, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -187,7 +187,7 @@ class RunContext(Protocol):
 
     async def record_phase(self, name: str, at: float) -> None:
         """A phase began (epoch seconds). `running` is the first step's start and is recorded before it is shown;
-        others: `preparing`, `workspace`, `step:<name>`, `collecting`. Repeats change nothing."""
+        others: `preparing`, `workspace`, `cache`, `step:<name>`, `collecting`. Repeats change nothing."""
         ...
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:

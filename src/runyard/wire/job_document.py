@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import posixpath
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -64,12 +66,34 @@ def _within_workspace(path: str) -> str:
     return path
 
 
+def _cache_key(key: str) -> str:
+    rest = re.sub(r"\{sha256:[^{}]+\}", "", key)
+    if "{" in rest or "}" in rest:
+        raise ValueError(
+            f"{key[:200]!r} holds a brace; write {{sha256:PATTERN}} for the hash of files, or no brace"
+        )
+    return key
+
+
+def _cache_path(path: str) -> str:
+    """A folder beneath the workspace or, written with ~/, beneath HOME; never one of the two itself."""
+    beneath = path.removeprefix("~/")
+    if beneath.startswith("/") or not posixpath.normpath(beneath).strip("."):
+        raise ValueError(
+            f"{path[:200]!r} is no folder of its own; write one relative to the workspace, or, with ~/, to HOME"
+        )
+    _within_workspace(beneath)
+    return path
+
+
 JobId = Annotated[str, StringConstraints(pattern=JOB_ID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=TEXT_BYTES_MAX), AfterValidator(_without_nul)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_nul)]
 WorkspacePath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_within_workspace)]
+CacheKey = Annotated[ShortText, AfterValidator(_cache_key)]
+CachePath = Annotated[ShortText, AfterValidator(_cache_path)]
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN)]
 LabelValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(_without_nul)]
 
@@ -161,9 +185,11 @@ class NetworkAllowDocument(Document):
 
 
 class CacheDocument(Document):
-    key: ShortText
-    restore: list[ShortText] = Field(default_factory=list)
-    path: ShortText
+    """`key` and the prefixes in `restore` may hold `{sha256:PATTERN}`: the hash of what matches in the workspace."""
+
+    key: CacheKey
+    restore: Annotated[list[CacheKey], Field(max_length=20)] = Field(default_factory=list)
+    path: CachePath
 
 
 class ServiceDocument(Document):

@@ -19,7 +19,8 @@ _BINARY = {"ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalOptions:
-    """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each. `cpu` (cores)
+    """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each;
+    `cache_disk_max` bounds all named caches together, `cache_entry_max` each. `cpu` (cores)
     and `memory` set the budget; None: the host's, less the reserve. A slot's user id is
     `uid_base + slot`, clear of real users; that of what fetches is the one before them. `repository_bytes_max` 0
     keeps no repositories. `isolation` none runs jobs bare that accept it."""
@@ -39,6 +40,8 @@ class LocalOptions:
     disk_reserve_bytes: int = 1 << 30
     disk_bytes_max: int = 10 << 30
     files_max: int = 1_000_000
+    cache_disk_bytes_max: int = 10 << 30
+    cache_entry_bytes_max: int = 2 << 30
     pids_max: int = 4096
     uid_base: int = 731_000_000
     kill_grace_s: float = 10.0
@@ -164,6 +167,8 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "memory_reserve": ("memory_reserve_bytes", parse_size, "a size, such as '1Gi'"),
     "disk_reserve": ("disk_reserve_bytes", parse_size, "a size, such as '5Gi'"),
     "disk_max": ("disk_bytes_max", parse_size, "a size, such as '10Gi'"),
+    "cache_disk_max": ("cache_disk_bytes_max", parse_size, "a size, such as '10Gi'; 0 keeps no caches"),
+    "cache_entry_max": ("cache_entry_bytes_max", parse_size, "a size, such as '2Gi'"),
     "files_max": ("files_max", _whole(1000, 1_000_000_000), "a whole number from 1000"),
     "pids_max": ("pids_max", _whole(16, 4_000_000), "a whole number from 16"),
     "uid_base": ("uid_base", _whole(100_000, 4_000_000_000), "a user id from 100000, clear of real users"),

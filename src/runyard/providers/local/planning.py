@@ -11,9 +11,19 @@ from runyard.host import plan as host_plan
 from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.disk_watch import DiskLimits
 from runyard.host.linux import boot_id, boottime
-from runyard.host.plan import FetchRules, HostTree, Plan, PlanCredential, PlanFile, PlanGit, PlanStep
+from runyard.host.plan import (
+    FetchRules,
+    HostTree,
+    Plan,
+    PlanCache,
+    PlanCaches,
+    PlanCredential,
+    PlanFile,
+    PlanGit,
+    PlanStep,
+)
 from runyard.host.sandbox import HOME, OUTPUTS, PATH, WORKSPACE
-from runyard.model.job import JobSpec, Step
+from runyard.model.job import JobSpec, NamedCache, Step
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import GitCredential
 from runyard.providers.local.options import LocalOptions
@@ -32,6 +42,7 @@ class HostFacts:
     resolv_conf: str
     cgroups: CgroupTree
     host_tree: HostTree
+    cache_directory: str
     repositories: str = ""
 
 
@@ -91,6 +102,7 @@ def make_plan(
             user_id=options.uid_base - 1 if facts.has_user_ids else None,
             ca_file=options.git_ca_file,
         ),
+        caches=_caches(spec, facts, options),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
     )
@@ -153,4 +165,27 @@ def _credential(option: GitCredential) -> PlanCredential:
         password_file=option.password_file,
         ssh_key_file=option.ssh_key_file,
         known_hosts_file=option.known_hosts_file,
+    )
+
+
+def _caches(spec: JobSpec, facts: HostFacts, options: LocalOptions) -> PlanCaches | None:
+    if not spec.cache:
+        return None
+    return PlanCaches(
+        directory=facts.cache_directory,
+        tenant=spec.tenant,
+        queue=spec.queue,
+        bytes_max=options.cache_disk_bytes_max,
+        entry_bytes_max=options.cache_entry_bytes_max,
+        entries=tuple(_cache(cache) for cache in spec.cache),
+    )
+
+
+def _cache(cache: NamedCache) -> PlanCache:
+    beneath = cache.path.removeprefix("~/")
+    return PlanCache(
+        key=cache.key,
+        restore=cache.restore,
+        root=WORKSPACE if beneath == cache.path else HOME,
+        path=posixpath.normpath(beneath),
     )

@@ -47,6 +47,7 @@ _VITAL = ("bwrap", "user_namespaces", "mount_namespace", "seccomp")
 _PHASES = {
     journal.PREPARING: "preparing",
     journal.WORKSPACE: "workspace",
+    journal.CACHE: "cache",
     journal.COLLECTING: "collecting",
 }
 
@@ -54,7 +55,8 @@ T = TypeVar("T")
 
 
 class LocalProvider:
-    """Owns `data_directory`: `attempts/` with a directory each, `sandbox/` with the generated files of /etc."""
+    """Owns `data_directory`: `attempts/` with a directory each, `sandbox/` with the generated files of /etc,
+    `caches/` with the named caches of its jobs."""
 
     def __init__(self, config: ProviderConfig) -> None:
         self._pool = config.pool
@@ -107,6 +109,7 @@ class LocalProvider:
             resolv_conf=str(self._folder / "sandbox" / "resolv.conf"),
             cgroups=results.cgroup_tree,
             repositories=str(self._folder / "repositories"),
+            cache_directory=str(self._folder / "caches"),
             host_tree=await asyncio.to_thread(host_tree.host_tree, str(self._folder / "sandbox" / "etc")),
         )
         self._supply = await asyncio.to_thread(measure_supply, self._options, self._folder)
