@@ -125,6 +125,12 @@ class RegistryClient:
         """The document that a name or digest has, verified, at most MANIFEST_BYTES_MAX."""
         return await self._retrying(lambda: self._manifest_once(reference, credentials))
 
+    async def head_blob(
+        self, reference: Reference, digest: str, *, credentials: Credentials | None = None
+    ) -> int | None:
+        """Whether these credentials may read a blob in this repository, and its size where that is said."""
+        return await self._retrying(lambda: self._head_blob_once(reference, digest, credentials))
+
     @contextlib.asynccontextmanager
     async def open_blob(
         self,
@@ -203,6 +209,15 @@ class RegistryClient:
         if is_digest(digest):
             return digest
         return (await self._manifest_once(reference, credentials)).digest
+
+    async def _head_blob_once(
+        self, reference: Reference, digest: str, credentials: Credentials | None
+    ) -> int | None:
+        async with self._exchange.request(
+            "HEAD", reference, f"/blobs/{digest}", credentials=credentials
+        ) as response:
+            length = response.headers.get("content-length", "")
+        return int(length) if length.isdecimal() and len(length) <= 18 else None
 
     async def _manifest_once(self, reference: Reference, credentials: Credentials | None) -> Document:
         path = f"/manifests/{reference.target}"
