@@ -1,11 +1,11 @@
 """The cache over a real registry, pulled through by skopeo and by a real dockerd."""
 
 import asyncio
-import contextlib
 import json
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -84,20 +84,19 @@ async def test_our_own_client_reads_through_the_cache_what_the_registry_has(
     upstream: Upstream, tmp_path: Path
 ) -> None:
     client = RegistryClient(allow_address=lambda address: True)
-    with contextlib.ExitStack():
-        async with running_cache(settings_of(tmp_path / "cache", behind(upstream))) as cache:
-            direct = await client.resolve(
-                parse_reference(f"{upstream.host}/library/app:1"), platform=Platform("amd64")
+    async with running_cache(settings_of(tmp_path / "cache", behind(upstream))) as cache:
+        direct = await client.resolve(
+            parse_reference(f"{upstream.host}/library/app:1"), platform=Platform("amd64")
+        )
+        through = await client.resolve(
+            parse_reference(f"127.0.0.1:{cache.port}/up/library/app:1"), platform=Platform("amd64")
+        )
+        pieces = [
+            piece
+            async for piece in client.stream_blob(
+                parse_reference(f"127.0.0.1:{cache.port}/up/library/app:1"), through.layers[0].digest
             )
-            through = await client.resolve(
-                parse_reference(f"127.0.0.1:{cache.port}/up/library/app:1"), platform=Platform("amd64")
-            )
-            pieces = [
-                piece
-                async for piece in client.stream_blob(
-                    parse_reference(f"127.0.0.1:{cache.port}/up/library/app:1"), through.layers[0].digest
-                )
-            ]
+        ]
     await client.close()
     assert through == direct
     assert sum(map(len, pieces)) == through.layers[0].size
@@ -133,36 +132,33 @@ async def test_the_client_shows_its_credentials_to_a_registry_that_asks(private:
 
 
 @pytest.fixture
-def dockerd(tmp_path: Path):
-    """Starts a dockerd of its own with a mirror; gives the command line that talks to it."""
-    started: list[subprocess.Popen[bytes]] = []
+def dockerd() -> Iterator[Callable[[str], list[str]]]:
+    """Starts a dockerd of its own with a mirror; gives the command line that talks to it. Its folder's path is short,
+    or the names of containerd's sockets would be too long."""
+    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
+        started: list[subprocess.Popen[bytes]] = []
+        yield lambda mirror: start_dockerd(Path(name), mirror, started)
+        for process in started:
+            process.terminate()
+            process.wait(20)
 
-    def start(mirror: str) -> list[str]:
-        socket = tmp_path / "docker.sock"
-        with (tmp_path / "dockerd.log").open("wb") as log:
-            process = subprocess.Popen(
-                [
-                    "dockerd", f"--host=unix://{socket}", f"--data-root={tmp_path}/docker",
-                    f"--exec-root={tmp_path}/exec",
-                    f"--pidfile={tmp_path}/docker.pid", f"--registry-mirror={mirror}", "--bridge=none",
-                    "--iptables=false", "--ip6tables=false",
-                ],
-                stdout=log,
-                stderr=log,
-            )  # fmt: skip
-        started.append(process)
-        command = ["docker", f"--host=unix://{socket}"]
-        ends_at = time.monotonic() + 30
-        while subprocess.run([*command, "version"], check=False, capture_output=True).returncode:
-            assert process.poll() is None, (tmp_path / "dockerd.log").read_text()[-2000:]
-            assert time.monotonic() < ends_at
-            time.sleep(0.1)
-        return command
 
-    yield start
-    for process in started:
-        process.terminate()
-        process.wait(20)
+def start_dockerd(folder: Path, mirror: str, started: list[subprocess.Popen[bytes]]) -> list[str]:
+    address = f"unix://{folder}/docker.sock"
+    folders = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
+    network = ["--bridge=none", "--iptables=false", "--ip6tables=false", f"--registry-mirror={mirror}"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["dockerd", f"--host={address}", *folders, *network], stdout=log, stderr=log
+        )
+    started.append(process)
+    command = ["docker", f"--host={address}"]
+    ends_at = time.monotonic() + 40
+    while subprocess.run([*command, "version"], check=False, capture_output=True).returncode:
+        assert process.poll() is None, (folder / "log").read_text()[-2000:]
+        assert time.monotonic() < ends_at
+        time.sleep(0.1)
+    return command
 
 
 async def test_a_dockerd_pulls_through_the_cache_as_its_mirror(

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
-    """Measure this machine: all, or of start, start-rate, first-byte, rate, backlog, survival, idle what is named.
+    """Measure this machine: all, or of start, start-rate, first-byte, rate, backlog, survival, idle,
+    registry-cache, registry-cache-cold what is named.
 
     Each measure starts a service of its own on a free port, with a data folder of its own that is removed afterwards.
 
@@ -47,7 +48,7 @@ async def _awaited(measure: Callable[[], Awaitable[Comparison]]) -> Comparison:
 
 
 def _measures(*, rounds: int, short: bool) -> dict[str, Callable[[], Awaitable[Comparison]]]:
-    from runyard.bench import sandbox_start, service_measures, survival
+    from runyard.bench import registry_cache, sandbox_start, service_measures, survival
 
     return {
         "start": lambda: sandbox_start.sandbox_start(rounds=rounds),
@@ -59,6 +60,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Callable[[], Awaitable[C
         ),
         "survival": lambda: survival.survival(kills=3 if short else 100),
         "idle": service_measures.idleness,
+        "registry-cache": lambda: registry_cache.warm_blob(rounds=rounds),
+        "registry-cache-cold": registry_cache.cold_pulls,
     }
 
 

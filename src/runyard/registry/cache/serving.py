@@ -25,6 +25,27 @@ CONNECTIONS_MAX = 1000  # each with one piece of a blob in memory
 log = structlog.get_logger()
 
 
+def listening_socket(listen: str) -> socket.socket:
+    """Bound to host:port. Raises ConfigError where the address cannot be had."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    sock = socket.socket(
+        socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
+    )
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, int(port)))
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"the registry cache cannot listen on {listen}: {error.strerror}",
+            field="registry_cache.listen",
+            cure="stop what listens there, or choose another port",
+        ) from None
+    sock.listen(1024)
+    return sock
+
+
 @contextlib.asynccontextmanager
 async def serving(
     settings: CacheSettings,
