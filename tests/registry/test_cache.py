@@ -126,6 +126,13 @@ async def test_a_tag_is_believed_for_its_time_then_looked_at_and_read_only_if_it
     assert (len(registry.paths("GET")), len(registry.paths("HEAD"))) == (2, 2)
 
 
+async def test_nothing_of_it_blocks_the_loop(registry, cache, no_blocking) -> None:
+    registry.put_image(tag="1", layers=(BODY,))
+    for _ in range(2):
+        await cache.manifest("up/team/app", "1")
+        assert (await cache.blob("up/team/app", digest_of(BODY))).content == BODY
+
+
 async def test_many_cold_readers_of_a_tag_ask_once(registry, cache) -> None:
     registry.put_image(tag="1")
     await asyncio.gather(*(cache.manifest("up/team/app", "1") for _ in range(20)))
@@ -206,7 +213,7 @@ async def test_the_least_recently_used_goes_and_what_is_read_stays(
 async def test_a_blob_larger_than_the_cache_is_refused(registry, upstream, tmp_path: Path) -> None:
     digest = registry.put_blob("team/app", BODY)
     async with running_cache(settings_of(tmp_path, upstream, bytes_max=1000)) as cache:
-        assert (await cache.blob("up/team/app", digest)).status_code == 401
+        assert (await cache.blob("up/team/app", digest)).status_code == 403
         assert cache.counters.stored_bytes == 0
 
 

@@ -25,6 +25,7 @@ from runyard.registry.reference import DEFAULT_HOST, canonical_host
 
 HELPER_S_MAX = 15.0
 HELPER_KEPT_S = 300.0
+_END_S_MAX = 1.0
 _HELPER_BYTES_MAX = 256 * 1024
 _FILE_BYTES_MAX = 1 << 20
 _DEFAULT_SERVER = "https://index.docker.io/v1/"  # what docker login calls the default registry
@@ -143,16 +144,16 @@ async def _exchange(process: asyncio.subprocess.Process, server: str) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends it with whatever it started, and reads the pipe to its end, without which asyncio never closes it."""
+    """Ends it and what it started. First the pipe is read to its end: before that asyncio takes no process for ended."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
     assert process.stdout is not None
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(1.0):
+    with contextlib.suppress(TimeoutError):  # where something of it lives on in a session of its own
+        async with asyncio.timeout(_END_S_MAX):
             while await process.stdout.read(64 * 1024):
                 pass
+            await process.wait()
 
 
 def _answer(output: bytes, status: int | None, program: str, server: str) -> Login | None:

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote
 import structlog
 
 from runyard.model.errors import (
+    ImageUnsupported,
     OperatorError,
     RegistryDenied,
     RegistryError,
@@ -211,6 +212,8 @@ async def _send_error(scope: Scope, send: Send, error: RegistryError) -> None:
         case RegistryDenied():
             status, code = 401, "UNAUTHORIZED"
             headers["WWW-Authenticate"] = _CHALLENGE
+        case ImageUnsupported():
+            status, code = 403, "DENIED"
         case RegistryThrottled():
             status, code = 429, "TOOMANYREQUESTS"
             headers["Retry-After"] = str(int(error.after_s))

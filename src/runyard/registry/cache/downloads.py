@@ -99,6 +99,8 @@ class Download:
             raise
         finally:
             store.release(reserved)
+            if not self._is_ended:  # a fault of ours: whoever waits must not wait for ever
+                self._fail(RegistryUnreachable(f"the registry cache failed at {key.digest}"))
             if not self._is_proven:
                 await self._disk.run(lambda: self._partial.unlink(missing_ok=True))
             self._notify()

@@ -93,7 +93,9 @@ class Repositories:
             read = await self._disk.run(self._read, upstream, name)
             known = self._loaded.setdefault(key, read)
             if len(self._loaded) > LOADED_MAX:
-                self._loaded.popitem(last=False)
+                gone, _ = self._loaded.popitem(last=False)
+                if gone in self._locks and not self._locks[gone].locked():
+                    del self._locks[gone]
         self._loaded.move_to_end(key)
         return known
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from runyard.model.errors import RegistryDenied
+from runyard.model.errors import ImageUnsupported
 from runyard.registry.cache.counters import Counters
 from runyard.registry.cache.disk import Disk
 from runyard.registry.reference import is_digest
@@ -120,9 +120,9 @@ class BlobStore:
         return self._partial / uuid.uuid4().hex
 
     def check_fits(self, size: int) -> None:
-        """Raises RegistryDenied for what is larger than all of the room."""
+        """Raises ImageUnsupported for what is larger than all of the room."""
         if size > self._bytes_max:
-            raise RegistryDenied(
+            raise ImageUnsupported(
                 f"a blob of {size} bytes is larger than the registry cache ({self._bytes_max} bytes)",
                 cure="raise registry_cache.bytes_max, or pull it from its registry",
             )
