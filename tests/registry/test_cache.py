@@ -9,7 +9,10 @@ import pytest
 
 from runyard.model.errors import RegistryDenied
 from runyard.registry.cache.application import parse_login, parse_range
+from runyard.registry.cache.counters import Counters
+from runyard.registry.cache.disk import Disk
 from runyard.registry.cache.settings import Upstream, parse_path
+from runyard.registry.cache.store import BlobStore, blob_key
 from tests.registry.cache_world import CacheWorld, HandClock, running_cache, settings_of
 from tests.registry.scripted_registry import Answer, ScriptedRegistry, digest_of
 
@@ -194,9 +197,7 @@ async def test_a_restart_with_the_upstream_down_serves_what_was_read(
     assert list((tmp_path / "partial").iterdir()) == []
 
 
-async def test_the_least_recently_used_goes_and_what_is_read_stays(
-    registry, upstream, tmp_path: Path
-) -> None:
+async def test_the_least_recently_used_goes(registry, upstream, tmp_path: Path) -> None:
     bodies = [bytes([number]) * 1000 for number in range(4)]
     digests = [registry.put_blob("team/app", body) for body in bodies]
     async with running_cache(settings_of(tmp_path, upstream, bytes_max=3000)) as cache:
@@ -208,6 +209,33 @@ async def test_the_least_recently_used_goes_and_what_is_read_stays(
         for digest in digests:
             await cache.blob("up/team/app", digest)
     assert [gets(registry, digest) for digest in digests][:2] == [1, 2]
+
+
+async def test_what_is_being_read_is_not_evicted(tmp_path: Path) -> None:
+    disk, counters = Disk(), Counters()
+    store = BlobStore(tmp_path, bytes_max=1500, counters=counters, disk=disk)
+    await store.open()
+    read, other = (blob_key("r.example", digest_of(body)) for body in (b"a" * 1000, b"b" * 1000))
+    await store.put(b"a" * 1000, read)
+    async with store.reading(read) as blob:
+        await store.put(b"b" * 1000, other)
+        assert store.size_of(read) == 1000
+        assert store.size_of(other) is None
+        assert b"".join([piece async for piece in blob.pieces(0, None)]) == b"a" * 1000
+    await store.put(b"b" * 1000, other)
+    assert store.size_of(read) is None
+    disk.close()
+
+
+async def test_a_client_that_takes_nothing_stalls_nobody(registry, cache) -> None:
+    body = BODY * 8  # more than the sockets' buffers hold
+    digest = registry.put_blob("team/app", body)
+    _, writer = await asyncio.open_connection("127.0.0.1", cache.port, limit=1024)
+    writer.transport.pause_reading()
+    writer.write(f"GET /v2/up/team/app/blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await writer.drain()
+    assert (await cache.blob("up/team/app", digest)).content == body
+    writer.close()
 
 
 async def test_a_blob_larger_than_the_cache_is_refused(registry, upstream, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ async def _exchange(process: asyncio.subprocess.Process, server: str) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Ends it and what it started. First the pipe is read to its end: before that asyncio takes no process for ended."""
+    """Ends it and what it started. The pipe is read to its end first: asyncio takes no process for ended before."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
