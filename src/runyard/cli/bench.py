@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
-    backlog, claim, claim-postgres, wake, takeover, histories, survival, idle.
+    backlog, claim, claim-postgres, wake, takeover, histories, survival, idle, registry-cache,
+    registry-cache-cold.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -52,7 +53,15 @@ async def _awaited(measure: Measure) -> Sequence[Comparison]:
 
 
 def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
-    from runyard.bench import claims, histories, sandbox_start, service_measures, survival, takeover
+    from runyard.bench import (
+        claims,
+        histories,
+        registry_cache,
+        sandbox_start,
+        service_measures,
+        survival,
+        takeover,
+    )
 
     waiting = 20_000 if short else 1_000_000
     return {
@@ -71,6 +80,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "survival": lambda: survival.survival(kills=3 if short else 100),
         "idle": service_measures.idleness,
         "takeover": lambda: takeover.takeover(rounds=1 if short else 5, lease_s=3.0 if short else 15.0),
+        "registry-cache": lambda: registry_cache.warm_blob(rounds=rounds),
+        "registry-cache-cold": registry_cache.cold_pulls,
     }
 
 
