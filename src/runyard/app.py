@@ -50,6 +50,7 @@ from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.web.application import install_pages
 from runyard.wire.job_document import JobDocument
 
 STOP_GRACE_S = 5
@@ -194,6 +195,7 @@ class Service:
     def _listen(self, services: ApiServices) -> Iterator[_Listening]:
         sock = bind(self._settings.server.host, self._settings.server.port)
         application = create_application(services)
+        install_pages(application)
         config = uvicorn.Config(
             application,
             log_config=None,

@@ -93,6 +93,12 @@ class ArtifactsSection(Section):
     directory: Path | None = None
 
 
+class WorkspacesSection(Section):
+    """`git_protocols`: how repositories and files may be fetched on pools that do not say it themselves."""
+
+    git_protocols: list[Literal["https", "ssh", "http", "git", "file"]] = ["https", "ssh"]
+
+
 class RetentionSection(Section):
     """How long, and how many bytes at most, finished things are kept; None is no bound."""
 
@@ -206,6 +212,7 @@ class Settings(BaseSettings):
     ledger: LedgerSection = LedgerSection()
     logs: LogsSection = LogsSection()
     artifacts: ArtifactsSection = ArtifactsSection()
+    workspaces: WorkspacesSection = WorkspacesSection()
     retention: RetentionSection = RetentionSection()
     registry_cache: RegistryCacheSection = RegistryCacheSection()
     queues: dict[Name, QueueSection] = {}
@@ -228,8 +235,15 @@ class Settings(BaseSettings):
 
     @property
     def pools_in_force(self) -> Mapping[str, PoolSection]:
-        """The configured pools; with none, one `local` pool that works."""
-        return self.pools or {"local": PoolSection(provider="local")}
+        """The configured pools; with none, one `local` pool that works. What holds for all workspaces is in each."""
+        pools = self.pools or {"local": PoolSection(provider="local")}
+        return {name: self._with_protocols(section) for name, section in pools.items()}
+
+    def _with_protocols(self, section: PoolSection) -> PoolSection:
+        protocols = self.workspaces.git_protocols
+        if section.provider != "local" or "git_protocols" in section.options:
+            return section
+        return section.model_copy(update={"git_protocols": list(protocols)})
 
     @property
     def is_ledger_shared(self) -> bool:

@@ -15,6 +15,10 @@ LONG_LAUGHS = "a: &a '" + "x" * 100_000 + "'\nb: [" + "*a," * 50_000 + "]\n"
 STACKED = "a: &a " + "[" * 30 + "]" * 30 + "\nb: &b " + "[" * 30 + "*a" + "]" * 30 + "\n"
 
 
+def file_by_url(url):
+    return {"workspace": {"files": {"a": {"url": url, "sha256": "0" * 64}}}}
+
+
 def field_and_value(change):
     return {**a_document(), **change}
 
@@ -58,6 +62,9 @@ def field_and_value(change):
         ({"workspace": {"files": {"a": "1", "./a": "2"}}}, "workspace.files../a", "twice"),
         ({"workspace": {"files": {"a/": "1"}}}, "workspace.files.a/", "folder"),
         ({"workspace": {"files": {"a": {"base64": "###"}}}}, "workspace.files.a.base64", "base64"),
+        (file_by_url("https://u:hunter2@h.org/x"), "workspace.files.a.url", "no address"),
+        (file_by_url("file:///etc/passwd"), "workspace.files.a.url", "no address"),
+        (file_by_url("https://h.org/a b"), "workspace.files.a.url", "character"),
         ({"workspace": {"git": {"url": "--upload-pack=x"}}}, "workspace.git.url", "--upload"),
         ({"workspace": {"git": {"url": "ext::sh -c x"}}}, "workspace.git.url", "ext::"),
         ({"workspace": {"git": {"url": "https://h℀.com/x"}}}, "workspace.git.url", "character"),

@@ -25,8 +25,19 @@ WHOLE = {
         {"command": ["tar", "czf", "out.tgz", "."], "if": "always", "dir": "/workspace/out"},
     ],
     "workspace": {
-        "git": {"url": "https://example.org/x.git", "ref": "main", "depth": 1},
-        "files": {"a.txt": "text", "b.bin": {"base64": "AP8="}},
+        "git": {
+            "url": "https://example.org/x.git",
+            "ref": "main",
+            "depth": 1,
+            "sparse": ["docs"],
+            "submodules": True,
+            "lfs": True,
+        },
+        "files": {
+            "a.txt": "text",
+            "b.bin": {"base64": "AP8="},
+            "c.tgz": {"url": "https://example.org/c.tgz", "sha256": "0" * 64},
+        },
     },
     "requirements": {"cpu": "500m", "memory": "512Mi", "disk": "1Gi", "labels": {"zone": "a"}},
     "limits": {"queue": "1h", "start": "5m", "run": "30m"},
@@ -145,10 +156,6 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
         ({"cache": [{"key": "k", "path": "p"}]}, "cache"),
         ({"services": {"db": {"image": "postgres"}}}, "services"),
         ({"network": {"allow": ["example.com"]}}, "network.allow"),
-        ({"workspace": {"git": {"url": "u", "sparse": ["a"]}}}, "workspace.git.sparse"),
-        ({"workspace": {"git": {"url": "u", "submodules": True}}}, "workspace.git.submodules"),
-        ({"workspace": {"git": {"url": "u", "lfs": True}}}, "workspace.git.lfs"),
-        ({"workspace": {"files": {"a": {"url": "https://x", "sha256": "0" * 64}}}}, "workspace.files.a.url"),
     ],
 )
 async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin, change, field):

@@ -23,6 +23,7 @@ from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succ
 from runyard.model.pool import Fence, PoolHealth, WaitCode, soon
 from runyard.model.token import Scope, Token
 from runyard.policy.retry import decide
+from runyard.web.application import install_pages
 from tests.factories import a_pool_settings
 
 
@@ -145,7 +146,9 @@ async def a_service(tmp_path: Path) -> AsyncIterator[Service]:
         is_ready=lambda: unready[0] if unready else None,
     )
     try:
-        yield Service(create_application(services), ledger, logs, artifacts, clock, unready)
+        app = create_application(services)
+        install_pages(app)  # as the service does: what holds for the API holds beside the pages
+        yield Service(app, ledger, logs, artifacts, clock, unready)
     finally:
         logs.close()
         await ledger.close()

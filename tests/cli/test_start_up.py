@@ -60,9 +60,3 @@ def test_the_clients_commands_import_nothing_that_only_unix_has():
 def test_simulate_and_bench_import_their_rooms_only_when_called():
     code = "import runyard.cli.simulate, runyard.cli.bench"
     assert imported_by(code, ("pydantic", "runyard.testing", "runyard.bench", "runyard.ledger")) == "[]"
-
-
-def test_top_is_not_there_yet():
-    from runyard.cli.commands import COMMANDS
-
-    assert "top" not in {command.path for command in COMMANDS}

@@ -50,6 +50,23 @@ def test_the_file_is_read(tmp_path: Path) -> None:
     assert settings.pools["big"].options == {"uid_base": 900000}
 
 
+def test_what_holds_for_all_workspaces_is_in_each_pool_that_does_not_say_it_itself(tmp_path: Path) -> None:
+    text = """
+        [workspaces]
+        git_protocols = ["https", "git"]
+        [pools.a]
+        provider = "local"
+        [pools.b]
+        provider = "local"
+        git_protocols = ["ssh"]
+    """
+    pools = load(written(tmp_path, text)).pools_in_force
+    assert pools["a"].options["git_protocols"] == ["https", "git"]
+    assert pools["b"].options["git_protocols"] == ["ssh"]
+    with pytest.raises(ConfigError, match="ftp"):
+        load(written(tmp_path, '[workspaces]\ngit_protocols = ["ftp"]'))
+
+
 def test_a_variable_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNYARD_SERVER__LISTEN", "127.0.0.1:1234")
     assert load(written(tmp_path, '[server]\nlisten = "127.0.0.1:80"')).server.port == 1234

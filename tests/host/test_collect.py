@@ -184,7 +184,7 @@ async def test_a_file_of_the_job_does_not_follow_a_link_that_a_repository_brough
     async with open_world(tmp_path) as world:
         ran = await world.run(
             sh("true"),
-            git=plan_git(f"file://{repository}", tmp_path),
+            **plan_git(f"file://{repository}", tmp_path),
             files=(PlanFile(path="evil/file", content_base64="eA=="),),
         )
         assert ran.code == "workspace", ran.message

@@ -5,7 +5,7 @@ import os
 from runyard.host.attempt_directory import AttemptDirectory
 from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.journal import JournalReader, JournalWriter
-from runyard.host.plan import HostTree, Plan, PlanFile, PlanGit, PlanStep
+from runyard.host.plan import FetchRules, HostTree, Plan, PlanCredential, PlanFile, PlanGit, PlanStep
 from runyard.host.runner import to_end
 from runyard.host.sandbox import Descriptors, HostRoot, Sandbox, options
 from runyard.model.outcome import OutcomeKind, ReasonCode
@@ -21,7 +21,8 @@ def full_plan() -> Plan:
         log_directory="/l",
         artifact_directory="/a",
         files=(PlanFile(path="p", content_base64="eA=="),),
-        git=PlanGit(url="u", ref="r", protocols=("file",)),
+        git=PlanGit(url="u", ref="r", sparse=("d",), credentials=(PlanCredential(url="https://h"),)),
+        fetch=FetchRules(protocols=("file",)),
         host_tree=HostTree(binds=(("/usr", "/usr"),), links=(("usr/bin", "/bin"),)),
         cgroups=CgroupTree(version=2, bases={"": "/c"}),
         limits=Limits(memory_bytes=1),

@@ -11,13 +11,17 @@ import pytest
 
 from runyard.host import addresses, git_source, name_lookup
 from runyard.host.git_source import SourceRefused
-from runyard.host.plan import PlanGit
+from runyard.host.plan import FetchRules, PlanGit
 from runyard.model.outcome import OutcomeKind
 from tests.host.world import living_with, open_world, sh
 
 
-def plan_git(url, root, **fields) -> PlanGit:
-    return PlanGit(**{"url": url, "protocols": ("file", "http"), "file_roots": (str(root),), **fields})
+def plan_git(url, root, *, allow_private_addresses=False, **fields) -> dict:
+    """The parts of a plan that say what is fetched and from where it may come."""
+    rules = FetchRules(
+        protocols=("file", "http"), file_roots=(str(root),), allow_private_addresses=allow_private_addresses
+    )
+    return {"git": PlanGit(url=url, **fields), "fetch": rules}
 
 
 @pytest.fixture
@@ -52,7 +56,7 @@ async def test_a_branch_a_tag_or_the_head_is_checked_out(tmp_path, repository, r
     async with open_world(tmp_path) as world:
         ran = await world.run(
             sh("cat file; git status --short; stat -c %U file .git"),
-            git=plan_git(f"file://{folder}", tmp_path, ref=ref),
+            **plan_git(f"file://{folder}", tmp_path, ref=ref),
         )
         assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message
         assert ran.text == f"{content}\nrunyard\nrunyard\n"
@@ -63,7 +67,7 @@ async def test_a_commit_is_checked_out_with_a_depth(tmp_path, repository):
     folder, commits = repository
     async with open_world(tmp_path) as world:
         git = plan_git(str(folder), tmp_path, ref=commits[0], depth=1)
-        ran = await world.run(sh("cat file; git rev-parse HEAD; git remote get-url origin"), git=git)
+        ran = await world.run(sh("cat file; git rev-parse HEAD; git remote get-url origin"), **git)
         assert ran.text == f"1\n{commits[0]}\n{folder}\n"
         assert b"checked out " + commits[0].encode() in ran.log("setup")
 
@@ -72,9 +76,9 @@ async def test_a_commit_is_checked_out_with_a_depth(tmp_path, repository):
 async def test_tags_come_only_when_asked_for(tmp_path, repository):
     folder, _ = repository
     async with open_world(tmp_path) as world:
-        without = await world.run(sh("git tag"), git=plan_git(f"file://{folder}", tmp_path))
+        without = await world.run(sh("git tag"), **plan_git(f"file://{folder}", tmp_path))
         tags = await world.run(
-            sh("git tag"), git=plan_git(f"file://{folder}", tmp_path, fetch_tags=True, depth=1)
+            sh("git tag"), **plan_git(f"file://{folder}", tmp_path, fetch_tags=True, depth=1)
         )
         assert (without.text, tags.text) == ("", "v1\n")
 
@@ -83,7 +87,7 @@ async def test_tags_come_only_when_asked_for(tmp_path, repository):
 async def test_a_missing_ref_fails_the_job_with_gits_own_words(tmp_path, repository):
     folder, _ = repository
     async with open_world(tmp_path) as world:
-        ran = await world.run(sh("echo no"), git=plan_git(f"file://{folder}", tmp_path, ref="absent"))
+        ran = await world.run(sh("echo no"), **plan_git(f"file://{folder}", tmp_path, ref="absent"))
         assert (ran.outcome.kind, ran.code, ran.outcome.was_seen) == (OutcomeKind.FAILED, "workspace", False)
         assert "absent" in ran.message
         assert b"absent" in ran.log("setup", "stderr")
@@ -100,7 +104,7 @@ async def test_a_repository_outside_the_pools_folders_is_refused(tmp_path, repos
             f"file://{tmp_path}/allowed/link",
             f"file://{tmp_path}/allowed/../repository",
         ):
-            ran = await world.run(sh("true"), git=plan_git(url, tmp_path / "allowed"))
+            ran = await world.run(sh("true"), **plan_git(url, tmp_path / "allowed"))
             assert ran.code == "workspace"
             assert "git_file_roots" in ran.message
 
@@ -114,8 +118,8 @@ async def test_http_works_where_private_addresses_are_allowed_and_is_refused_whe
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://localhost:{server.server_address[1]}/.git"
         async with open_world(tmp_path) as world:
-            good = await world.run(sh("cat file"), git=plan_git(url, "/", allow_private_addresses=True))
-            bad = await world.run(sh("cat file"), git=plan_git(url, "/"))
+            good = await world.run(sh("cat file"), **plan_git(url, "/", allow_private_addresses=True))
+            bad = await world.run(sh("cat file"), **plan_git(url, "/"))
         server.shutdown()
         assert good.text == "2\n" or good.message
         assert good.outcome.kind is OutcomeKind.SUCCEEDED, good.message
@@ -127,7 +131,7 @@ async def test_http_works_where_private_addresses_are_allowed_and_is_refused_whe
 async def test_an_unreachable_remote_says_so_and_hides_the_password(tmp_path):
     async with open_world(tmp_path) as world:
         git = plan_git("http://user:hunter2@localhost:9/x.git", "/", allow_private_addresses=True)
-        ran = await world.run(sh("true"), git=git)
+        ran = await world.run(sh("true"), **git)
         assert ran.code == "workspace"
         assert "hunter2" not in ran.message + ran.log("setup", "stderr").decode()
 
@@ -140,7 +144,7 @@ async def test_a_fetch_that_hangs_ends_with_the_start_limit(tmp_path):
         url = f"http://127.0.0.1:{server.getsockname()[1]}/x.git"
         async with open_world(tmp_path) as world:
             git = plan_git(url, "/", allow_private_addresses=True)
-            ran = await world.run(sh("true"), git=git, start_limit_s=0.8)
+            ran = await world.run(sh("true"), **git, start_limit_s=0.8)
             assert (ran.outcome.kind, ran.code) == (OutcomeKind.TIMED_OUT, "start_timeout")
 
 
@@ -152,8 +156,8 @@ async def test_a_fetch_that_hangs_ends_with_the_start_limit(tmp_path):
      "fe80::1%eth0", "fd00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1"],
 )  # fmt: skip
 def test_an_address_that_is_not_public_is_refused_whatever_its_form(address):
-    git = PlanGit(url="https://example.org/x")
-    remote = git_source.parse_url(git.url)
+    git = FetchRules()
+    remote = git_source.parse_url("https://example.org/x")
     with pytest.raises(SourceRefused, match="not a public address"):
         git_source.pin_address(remote, git, lambda host, port: ["93.184.216.34", address])
 
@@ -173,8 +177,8 @@ def test_the_hosts_own_subnets_are_read_from_its_route_tables():
 
 
 def test_a_public_address_is_pinned_for_https_and_ssh():
-    git = PlanGit(url="https://example.org/x")
-    remote = git_source.parse_url(git.url)
+    git = FetchRules()
+    remote = git_source.parse_url("https://example.org/x")
     address = git_source.pin_address(remote, git, lambda host, port: ["93.184.216.34"])
     env = git_source.environment(remote, git, address)
     assert "example.org:443:93.184.216.34" in env.values()
@@ -211,7 +215,7 @@ def test_what_is_no_url_or_no_allowed_protocol_is_refused(url):
 
 
 def ask_for(url):
-    remote, git = git_source.parse_url(url), PlanGit(url=url)
+    remote, git = git_source.parse_url(url), FetchRules()
     git_source.check_protocol(remote, git)
     git_source.pin_address(remote, git, lambda host, port: ["127.0.0.1"])
 
@@ -263,10 +267,12 @@ def test_words_about_a_url_lose_everything_before_its_last_at():
 
 
 def test_a_resolver_that_does_not_know_what_to_say_refuses_the_source():
-    git = PlanGit(url="https://h.org/p")
+    git = FetchRules()
     for found in (["not-an-address"], []):
         with pytest.raises(SourceRefused):
-            git_source.pin_address(git_source.parse_url(git.url), git, lambda host, port, found=found: found)
+            git_source.pin_address(
+                git_source.parse_url("https://h.org/p"), git, lambda host, port, found=found: found
+            )
 
 
 def test_a_lookup_that_hangs_ends_when_it_must(monkeypatch):
@@ -314,9 +320,9 @@ async def test_credentials_fetch_and_are_in_no_process_list_no_log_and_no_file_o
             script = (
                 "cat file; git remote get-url origin; grep -r hunter2 / --include=* -s -l --exclude-dir=proc"
             )
-            ran = await world.run(sh(script + " --exclude-dir=usr; env"), git=git)
+            ran = await world.run(sh(script + " --exclude-dir=usr; env"), **git)
             bad = await world.run(
-                sh("true"), git=plan_git(f"http://u:hunter2@{place}", "/", allow_private_addresses=True)
+                sh("true"), **plan_git(f"http://u:hunter2@{place}", "/", allow_private_addresses=True)
             )
         server.shutdown()
     assert ran.text.splitlines()[:2] == ["2", f"http://{place}"], ran.message
@@ -339,9 +345,10 @@ async def test_steps_write_into_a_layer_over_the_clone_which_stays_as_it_was_fet
     async with open_world(tmp_path) as world:
         git = plan_git(str(folder), tmp_path)
         script = "rm file; echo new > other; mkdir d; echo x > d/e; git status --porcelain | sort"
-        ran = await world.run(sh(script), git=git, artifacts=("other", "d/**", "file"))
+        ran = await world.run(sh(script), **git, artifacts=("other", "d/**", "file"))
         assert ran.text == " D file\n?? d/\n?? other\n"
         kept = ran.directory.path / "artifacts"
         assert {str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()} == {"other", "d/e"}
-        assert (ran.directory.path / "base" / "file").read_text() == "2\n"
-        assert not (ran.directory.path / "base" / "other").exists()
+        (base,) = (ran.directory.path / "repositories").glob("*/trees/*/tree")
+        assert (base / "file").read_text() == "2\n"
+        assert not (base / "other").exists()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +18,7 @@ from runyard.api.query_keys import refuse_unknown_keys
 from runyard.api.secret import hash_secret
 from runyard.api.services import ApiContext
 from runyard.model.errors import Denied, Invalid
-from runyard.model.token import Scope, Token
+from runyard.model.token import Scope, Token, TokenKind
 from runyard.wire.job_document import NAME_PATTERN, SHAPES
 
 SECRET_LENGTH_MAX = 200
@@ -36,12 +36,13 @@ TenantQuery = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request that was let in."""
+    """One request that was let in, by the credential with this secret."""
 
     context: ApiContext
     request: Request
     token: Token
     asked_tenant: str | None = None
+    secret: str = field(default="", repr=False)
 
     @property
     def tenants(self) -> tuple[str, ...] | None:
@@ -53,7 +54,7 @@ class Call:
         return (self.asked_tenant,)
 
     def may_see(self, tenant: str) -> bool:
-        return self.token.tenants is None or tenant in self.token.tenants
+        return self.token.may_see(tenant)
 
     def tenant_for(self, document: object) -> str:
         """Whose a submitted job is: as the query says, as the document says, the token's only one, `default`."""
@@ -128,8 +129,15 @@ TenantSubmitter = Annotated[Call, _tenant_guard(Scope.SUBMIT)]
 
 async def authorise(request: Request, scope: Scope, tenant: str | None = None) -> Call:
     """Raises Unauthenticated, Denied, Invalid (the address)."""
+    return await admit(request, secret_in(request), scope, tenant, kind=TokenKind.TOKEN)
+
+
+async def admit(
+    request: Request, secret: str, scope: Scope, tenant: str | None = None, *, kind: TokenKind
+) -> Call:
+    """The request as a call of the credential with this secret, which must be of that kind. Raises as `authorise`."""
     context: ApiContext = request.app.state.context
-    token = await find_token(context, secret_in(request))
+    token = await find_token(context, secret, kind=kind)
     if not token.scope.includes(scope):
         raise Denied(
             f"token '{token.name}' has scope '{token.scope.value}'; this needs '{scope.value}'",
@@ -139,7 +147,7 @@ async def authorise(request: Request, scope: Scope, tenant: str | None = None) -
         raise Invalid(f"tenant: {tenant[:100]!r} is no name", field="tenant", cure=SHAPES[NAME_PATTERN].rule)
     check_address(request)
     refuse_unknown_keys(request)
-    return Call(context, request, token, tenant)
+    return Call(context, request, token, tenant, secret)
 
 
 def check_address(request: Request) -> None:
@@ -171,12 +179,13 @@ def secret_in(request: Request) -> str:
     return secret
 
 
-async def find_token(context: ApiContext, secret: str) -> Token:
-    """The token with this secret, as it was at most two seconds ago. Raises Unauthenticated."""
+async def find_token(context: ApiContext, secret: str, *, kind: TokenKind = TokenKind.TOKEN) -> Token:
+    """The credential of that kind with this secret, as it was at most two seconds ago. Raises Unauthenticated."""
     known = None
     if len(secret) <= SECRET_LENGTH_MAX:
         known = await context.tokens.get(hash_secret(secret))
-    if known is None or known.is_expired(context.services.clock.boottime()):
+    is_good = known is not None and known.token.kind is kind
+    if known is None or not is_good or known.is_expired(context.services.clock.boottime()):
         raise Unauthenticated(
             "the token is unknown, revoked or expired",
             field="Authorization",
@@ -187,13 +196,12 @@ async def find_token(context: ApiContext, secret: str) -> Token:
 
 def ended_by_token(call: Call) -> Callable[[float], Awaitable[bool]]:
     """For a stream: whether it is over, because the service is closing or the token is no longer good."""
-    secret = secret_in(call.request)
 
     async def is_over(_: float) -> bool:
         if call.context.is_closing:
             return True
         try:
-            await find_token(call.context, secret)
+            await find_token(call.context, call.secret, kind=call.token.kind)
         except Unauthenticated:
             return True
         return False

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from runyard.api.job_specs import document_of
 from runyard.model.attempt import Attempt, AttemptKey, Progress
+from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
 from runyard.model.job import Job
 from runyard.model.operation import Operation
@@ -19,6 +20,7 @@ from runyard.model.queue import Queue, Tenant
 from runyard.model.token import Token
 from runyard.wire.answers import (
     AttemptAnswer,
+    AuditAnswer,
     EventAnswer,
     JobAnswer,
     JobPage,
@@ -210,10 +212,24 @@ def token_answer(token: Token, secret: str | None = None) -> TokenAnswer:
         id=token.id,
         name=token.name,
         scope=token.scope.value,
+        kind=token.kind.value,
         tenants=None if token.tenants is None else list(token.tenants),
         created_at=datetime.fromtimestamp(token.created_at, UTC),
         expires_at=time_of(token.expires_at),
         token=secret,
+    )
+
+
+def audit_answer(line: AuditLine) -> AuditAnswer:
+    return AuditAnswer(
+        sequence=line.sequence,
+        at=datetime.fromtimestamp(line.at, UTC),
+        actor=line.actor,
+        actor_id=line.actor_id,
+        origin=line.origin,
+        action=line.action,
+        subject=line.subject,
+        details=dict(line.details),
     )
 
 

@@ -16,7 +16,6 @@ from runyard.wire.job_document import (
     JobDocument,
     NetworkAllowDocument,
     StepDocument,
-    WorkspaceDocument,
 )
 
 ENV_BYTES_MAX = 128 * 1024
@@ -49,21 +48,6 @@ def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
         yield "services", "remove it, and start what the steps need in a step"
     if isinstance(document.network, NetworkAllowDocument):
         yield "network.allow", "write `network: none` or `network: open`"
-    yield from _unbuilt_sources(document.workspace)
-
-
-def _unbuilt_sources(workspace: WorkspaceDocument) -> Iterator[tuple[str, str]]:
-    git = workspace.git
-    if git is not None and git.sparse:
-        yield "workspace.git.sparse", "remove it: the whole tree is checked out"
-    if git is not None and git.submodules:
-        yield "workspace.git.submodules", "remove it, and fetch them in a step with `network: open`"
-    if git is not None and git.lfs:
-        yield "workspace.git.lfs", "remove it, and fetch the files in a step with `network: open`"
-    for path, content in workspace.files.items():
-        if isinstance(content, FileContentDocument) and content.url is not None:
-            cure = "fetch it in a step with `network: open`, or send it as base64"
-            yield f"workspace.files.{path[:200]}.url", cure
 
 
 def check_bounds(document: JobDocument) -> None:
@@ -146,6 +130,8 @@ def _file_problems(document: JobDocument) -> Iterator[Invalid]:
         seen.add(plain)
         if isinstance(content, FileContentDocument) and content.base64 is not None:
             yield from _base64_problems(content.base64, f"{field}.base64")
+        if isinstance(content, FileContentDocument) and content.url is not None:
+            yield from _file_url_problems(content.url, f"{field}.url")
     for plain in seen:
         above = posixpath.dirname(plain)
         while above:
@@ -162,6 +148,18 @@ def _base64_problems(text: str, field: str) -> Iterator[Invalid]:
         base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         yield Invalid(f"{field}: it is no base64", field=field, cure="write it as `base64 -w0 FILE` does")
+
+
+def _file_url_problems(url: str, field: str) -> Iterator[Invalid]:
+    """A URL with a user in it would show a password to all who may read the job (I11)."""
+    protocol, _, rest = url.partition("://")
+    place = rest.partition("/")[0]
+    if protocol not in ("https", "http") or not place or "@" in place:
+        cure = "write an https:// address, without credentials in it"
+        yield Invalid(f"{field}: it is no address that a file can be fetched from", field=field, cure=cure)
+    elif not (url.isascii() and url.isprintable()) or set(url) & _NOT_IN_ADDRESSES:
+        cure = "write it in plain ASCII, without spaces or quotes; percent-encode what is special"
+        yield Invalid(f"{field}: it holds a character that no address has", field=field, cure=cure)
 
 
 _NOT_IN_ADDRESSES = frozenset(" \\\"'`$|;<>^{}")

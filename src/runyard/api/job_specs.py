@@ -18,6 +18,7 @@ from runyard.model.job import (
 from runyard.model.requirements import Isolation, Requirements
 from runyard.wire.job_document import (
     FileContentDocument,
+    GitDocument,
     JobDocument,
     RequirementsDocument,
     StepDocument,
@@ -67,18 +68,26 @@ def _step_of(step: StepDocument, number: int) -> Step:
 
 
 def _workspace_of(workspace: WorkspaceDocument) -> Workspace:
-    git = workspace.git
-    files = (FileSource(path=path, content_base64=_base64_of(text)) for path, text in workspace.files.items())
-    return Workspace(
-        git=GitSource(url=git.url, ref=git.ref, depth=git.depth, fetch_tags=git.fetch_tags) if git else None,
-        files=tuple(files),
+    files = (_file_of(path, content) for path, content in workspace.files.items())
+    return Workspace(git=_git_of(workspace.git) if workspace.git else None, files=tuple(files))
+
+
+def _git_of(git: GitDocument) -> GitSource:
+    return GitSource(
+        url=git.url,
+        ref=git.ref,
+        depth=git.depth,
+        fetch_tags=git.fetch_tags,
+        sparse=tuple(git.sparse),
+        submodules=git.submodules,
+        lfs=git.lfs,
     )
 
 
-def _base64_of(content: str | FileContentDocument) -> str:
+def _file_of(path: str, content: str | FileContentDocument) -> FileSource:
     if isinstance(content, str):
-        return base64.b64encode(content.encode()).decode()
-    return content.base64 or ""
+        return FileSource(path=path, content_base64=base64.b64encode(content.encode()).decode())
+    return FileSource(path=path, content_base64=content.base64 or "", url=content.url, sha256=content.sha256)
 
 
 def _requirements_of(needs: RequirementsDocument, network: str, *, needs_images: bool) -> Requirements:
@@ -144,17 +153,28 @@ def _step_document(step: Step) -> dict[str, Any]:
 
 
 def _workspace_document(workspace: Workspace) -> dict[str, Any]:
-    git = workspace.git
     return {
-        "git": {"url": git.url, "ref": git.ref, "depth": git.depth, "fetch_tags": git.fetch_tags}
-        if git
-        else None,
+        "git": _git_document(workspace.git) if workspace.git else None,
         "files": {file.path: _content_document(file) for file in workspace.files},
+    }
+
+
+def _git_document(git: GitSource) -> dict[str, Any]:
+    return {
+        "url": git.url,
+        "ref": git.ref,
+        "depth": git.depth,
+        "fetch_tags": git.fetch_tags,
+        "sparse": list(git.sparse),
+        "submodules": git.submodules,
+        "lfs": git.lfs,
     }
 
 
 def _content_document(file: FileSource) -> str | dict[str, str]:
     """Text where it is text, else base64."""
+    if file.url is not None and file.sha256 is not None:
+        return {"url": file.url, "sha256": file.sha256}
     content = base64.b64decode(file.content_base64)
     try:
         text = content.decode()

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -14,7 +15,7 @@ from runyard.logs.files import FileLogStore
 from runyard.logs.layout import attempt_directory
 from runyard.logs.port import Chunk
 from runyard.model.attempt import UID_LENGTH, AttemptKey
-from runyard.model.job import JobSpec, Step
+from runyard.model.job import JobSpec, Step, Workspace
 from runyard.model.requirements import Requirements
 from runyard.providers.local.provider import LocalProvider
 from runyard.providers.port import AttemptRequest, ProviderConfig
@@ -26,11 +27,13 @@ SMALL = Requirements(cpu_millis=100, memory_bytes=64 << 20)
 class DirectSandbox:
     """A started local provider in a temporary folder, gone afterwards."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: Mapping[str, object] | None = None) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="runyard-bench-")
         self._folder = Path(self._temporary.name)
         self._folder.chmod(0o711)  # slot ids pass through to their own folders
-        config = ProviderConfig(pool="bench", installation="bench", data_directory=self._folder / "pool")
+        config = ProviderConfig(
+            pool="bench", installation="bench", data_directory=self._folder / "pool", options=options or {}
+        )
         self._provider = LocalProvider(config)
         self._logs = FileLogStore(self._folder / "logs")
         self.bench: SandboxBench
@@ -65,6 +68,20 @@ class DirectSandbox:
         await self._provider.destroy_resource(key.resource_name)
         assert elapsed is not None
         return elapsed
+
+    async def workspace_phase(self, workspace: Workspace, slot: int = 0) -> tuple[float, float]:
+        """When a job's workspace was begun, and when its step began (epoch seconds)."""
+        key = AttemptKey(secrets.token_hex(UID_LENGTH // 2), 1)
+        step = Step(name="step-1", command=("true",))
+        spec = JobSpec(steps=(step,), workspace=workspace)  # with the cpu that a job has by default
+        context = _Context(self._folder, key)
+        outcome = await self._provider.run_job(
+            AttemptRequest(key=key, job_id="bench", spec=spec, slot=slot, epoch=1), context
+        )
+        await self._provider.destroy_resource(key.resource_name)
+        if outcome.exit_code != 0:
+            raise RuntimeError(f"the measured job did not succeed: {outcome.reason}")
+        return context.phases["workspace"], context.phases["running"]
 
 
 class _Context(MemoryContext):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
     backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, histories, survival, idle,
-    registry-cache, registry-cache-cold.
+    registry-cache, registry-cache-cold, workspace, workspaces.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -62,6 +62,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         service_measures,
         survival,
         takeover,
+        workspace,
     )
 
     waiting = 20_000 if short else 1_000_000
@@ -86,6 +87,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "takeover": lambda: takeover.takeover(rounds=1 if short else 5, lease_s=3.0 if short else 15.0),
         "registry-cache": lambda: registry_cache.warm_blob(rounds=rounds),
         "registry-cache-cold": registry_cache.cold_pulls,
+        "workspace": lambda: workspace.second_workspace(rounds=rounds),
+        "workspaces": lambda: workspace.workspaces_at_once(rounds=max(3, rounds // 4)),
     }
 
 

@@ -13,6 +13,7 @@ from runyard.model.attempt import AttemptKey
 from runyard.model.errors import UserError
 
 BATCH = 200
+AUDIT_KEPT_S = 365 * 86400.0
 EVENTS_KEPT_S = 7 * 86400.0
 MACHINES_KEPT_S = 86400.0
 """Of what is gone: long enough that no late create can come under a name that is forgotten."""
@@ -63,6 +64,8 @@ class Retention:
             pass
         while await ledger.delete_gone_machines(before=now - MACHINES_KEPT_S, limit=BATCH) == BATCH:
             pass
+        await ledger.delete_expired_sessions(before=now, limit=BATCH)
+        await ledger.delete_audit(before=now - AUDIT_KEPT_S, limit=BATCH)
 
     async def _by_age(self, name: str, kind: _Kind, ended_before: float) -> None:
         while keys := await kind.list_expired(ended_before=ended_before, limit=BATCH):

@@ -15,6 +15,8 @@ NOT_PUBLIC = (  # the IANA special-purpose registry (RFC 6890 and after), multic
 )  # fmt: skip
 _GLOBAL_V6 = ipaddress.IPv6Network("2000::/3")
 _NOT_PUBLIC_V6 = tuple(map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20")))
+_ALWAYS_CLOSED = tuple(map(ipaddress.IPv4Network, ALWAYS_CLOSED))
+_METADATA_V6 = ipaddress.IPv6Address("fd00:ec2::254")
 _CLOSED_V4 = tuple(map(ipaddress.IPv4Network, (*ALWAYS_CLOSED, *NOT_PUBLIC)))
 _PREFIX_MIN = 8  # a tunnel that takes half of all addresses is no subnet
 _ROUTES, _ROUTES_V6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
@@ -30,6 +32,17 @@ def is_public(address: str, connected: tuple[Network, ...] = ()) -> bool:
     if isinstance(parsed, ipaddress.IPv4Address):
         return not any(parsed in network for network in _CLOSED_V4)
     return parsed in _GLOBAL_V6 and not any(parsed in network for network in _NOT_PUBLIC_V6)
+
+
+def is_always_closed(address: str) -> bool:
+    """Whether it is one that no pool can allow, in whatever form it is written. Raises ValueError."""
+    parsed = ipaddress.ip_address(address)
+    if isinstance(parsed, ipaddress.IPv6Address):
+        mapped = parsed.ipv4_mapped
+        if mapped is None:
+            return parsed == _METADATA_V6
+        parsed = mapped
+    return any(parsed in network for network in _ALWAYS_CLOSED)
 
 
 def connected_networks() -> tuple[Network, ...]:

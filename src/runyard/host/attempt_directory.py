@@ -23,8 +23,8 @@ from runyard.host.removal import remove_tree
 
 PLAN, LOCK, JOURNAL, STOP, BEGAN = "plan.json", "lock", "journal", "stop", "began"
 WORKSPACE, TMP, OUTPUTS, UPPER, WORK = "workspace", "tmp", "outputs", "upper", "work"
-BASE, BASE_UPPER, BASE_WORK = "base", "base-upper", "base-work"
-WRITABLE = (WORKSPACE, TMP, OUTPUTS, UPPER, BASE, BASE_UPPER)  # where what a job writes comes to lie
+REPOSITORIES, BASE_UPPER, BASE_WORK = "repositories", "base-upper", "base-work"
+WRITABLE = (WORKSPACE, TMP, OUTPUTS, UPPER, REPOSITORIES, BASE_UPPER)  # where what a job writes comes to lie
 KILL_S = 5.0
 
 

@@ -38,6 +38,26 @@ def open_regular(directory_fd: int, path: str) -> int:
 
 def write_file(directory_fd: int, path: str, content: bytes, *, owner: int | None) -> None:
     """Writes a file beneath, with its folders; a link in the way is an error. Missing owner: ours."""
+    with os.fdopen(_create(directory_fd, path, _mode(content[:2]), owner), "wb") as file:
+        file.write(content)
+
+
+def copy_file(directory_fd: int, path: str, source_fd: int, *, owner: int | None) -> None:
+    """Like `write_file`, with all that an open file holds."""
+    fd = _create(directory_fd, path, _mode(os.pread(source_fd, 2, 0)), owner)
+    try:
+        offset, size = 0, os.fstat(source_fd).st_size
+        while offset < size:
+            offset += os.sendfile(fd, source_fd, offset, size - offset)
+    finally:
+        os.close(fd)
+
+
+def _mode(begin: bytes) -> int:
+    return 0o755 if begin == b"#!" else 0o644
+
+
+def _create(directory_fd: int, path: str, mode: int, owner: int | None) -> int:
     *folders, name = path_parts(path)
     current = os.dup(directory_fd)
     try:
@@ -49,11 +69,10 @@ def write_file(directory_fd: int, path: str, content: bytes, *, owner: int | Non
             if not stat.S_ISDIR(os.stat(name, dir_fd=current, follow_symlinks=False).st_mode):
                 os.unlink(name, dir_fd=current)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        fd = openat2(current, name, flags, mode=0o755 if content[:2] == b"#!" else 0o644, resolve=_RESOLVE)
-        with os.fdopen(fd, "wb") as file:
-            file.write(content)
-            if owner is not None:
-                os.fchown(file.fileno(), owner, owner)
+        fd = openat2(current, name, flags, mode=mode, resolve=_RESOLVE)
+        if owner is not None:
+            os.fchown(fd, owner, owner)
+        return fd
     finally:
         os.close(current)
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
-from runyard.host.addresses import Network, connected_networks, is_public
-from runyard.host.plan import PlanGit
+from runyard.host.addresses import Network, connected_networks, is_always_closed, is_public
+from runyard.host.plan import FetchRules
 
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]*)://(?P<place>[^/?#]*)(?P<rest>.*)")
 _PLACE = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(?P<port>[0-9]{1,5}))?")
@@ -22,16 +22,19 @@ _PRINTABLE = re.compile(
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _USER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._~+-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#\s]*@")
-_CONFIG = "/tmp/runyard-gitconfig"
-_OWN_CONFIG = (  # git hands the environment's settings to no upload-pack, and that one minds the owner
-    f"trap 'rm -f {_CONFIG}' EXIT; printf '[safe]\\n\\tdirectory = *\\n' > {_CONFIG}; "
-)
 _PORTS = {"https": 443, "http": 80, "ssh": 22, "git": 9418}
-_HELPER = (  # the sandbox's options come through a descriptor, so the environment is in no process list
-    '!f() { printf "username=%s\\npassword=%s\\n" "$RUNYARD_GIT_USER" "$RUNYARD_GIT_PASSWORD"; }; f'
+CONFIG, CREDENTIAL, SSH_KEY, KNOWN_HOSTS, AUTHORITIES = (  # where the sandbox of a fetch has them
+    "/tmp/gitconfig",
+    "/tmp/credential",
+    "/tmp/ssh-key",
+    "/tmp/known-hosts",
+    "/tmp/authorities.pem",
 )
+CONFIG_TEXT = (
+    "[safe]\n\tdirectory = *\n"  # git hands the environment's settings to no upload-pack, which minds owners
+)
+_HELPER = f'!f() {{ [ "$1" != get ] || cat {CREDENTIAL}; }}; f'
 
 Resolve = Callable[[str, int], list[str]]
 
@@ -142,15 +145,15 @@ def _refused(url: str, why: str) -> SourceRefused:
     return SourceRefused(f"workspace.git.url: {shown!r} {why}")
 
 
-def check_protocol(remote: Remote, git: PlanGit) -> None:
-    if remote.protocol not in git.protocols:
+def check_protocol(remote: Remote, rules: FetchRules) -> None:
+    if remote.protocol not in rules.protocols:
         raise SourceRefused(
             f"workspace.git.url: the protocol {remote.protocol!r} is not allowed on this pool; allowed are"
-            f" {', '.join(git.protocols)} (the pool's `git_protocols`)"
+            f" {', '.join(rules.protocols)} (the pool's `git_protocols`)"
         )
 
 
-def pin_address(remote: Remote, git: PlanGit, resolve: Resolve) -> str:
+def pin_address(remote: Remote, rules: FetchRules, resolve: Resolve) -> str:
     """The one address to fetch from. All that the name resolves to must be allowed, or a name could change its mind."""
     try:
         addresses = resolve(remote.host, remote.port)
@@ -160,12 +163,24 @@ def pin_address(remote: Remote, git: PlanGit, resolve: Resolve) -> str:
         raise SourceRefused(f"the host {remote.host!r} has no address")
     connected = connected_networks()
     for address in addresses:
-        if not git.allow_private_addresses and not _is_public(address, connected):
+        if _is_always_closed(address):
+            raise SourceRefused(
+                f"the host {remote.host!r} is at {address}, which is not a public address: clouds serve their metadata"
+                " and credentials there, and no pool allows it"
+            )
+        if not rules.allow_private_addresses and not _is_public(address, connected):
             raise SourceRefused(
                 f"the host {remote.host!r} is at {address}, which is not a public address; the pool's"
                 " `allow_private_addresses` would allow it"
             )
     return addresses[0]
+
+
+def _is_always_closed(address: str) -> bool:
+    try:
+        return is_always_closed(address)
+    except ValueError:
+        return False  # and no public one either
 
 
 def _is_public(address: str, connected: tuple[Network, ...]) -> bool:
@@ -186,78 +201,72 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def environment(remote: Remote, git: PlanGit, address: str | None) -> dict[str, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What lies ready in the sandbox of a fetch."""
+
+    has_credential: bool = False
+    has_ssh_key: bool = False
+    has_known_hosts: bool = False
+    has_authorities: bool = False
+
+
+def environment(
+    remote: Remote, rules: FetchRules, address: str | None, given: Given | None = None
+) -> dict[str, str]:
     """git's environment: no configuration but this, no prompt, no redirect, the address pinned."""
+    given = given or Given()
     config = {
         "http.followRedirects": "false",
         "core.hooksPath": "/dev/null",
         "advice.detachedHead": "false",
         "init.defaultBranch": "main",
         "gc.auto": "0",
+        "fetch.unpackLimit": "1",
     }
     env = {
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": _CONFIG,
+        "GIT_CONFIG_GLOBAL": CONFIG,
         "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": ":".join(git.protocols),
+        "GIT_ALLOW_PROTOCOL": ":".join(rules.protocols),
         "GIT_ADVICE": "0",
     }
     if address is not None:
         if ":" not in remote.host:
             config["http.curloptResolve"] = f"{remote.host}:{remote.port}:{_bracketed(address)}"
-        env["GIT_SSH_COMMAND"] = (
-            f"ssh -F /dev/null -o BatchMode=yes -o {shlex.quote(f'HostName={address}')}"
-            f" -o {shlex.quote(f'HostKeyAlias={remote.host}')}"
-            " -o StrictHostKeyChecking=accept-new -o UserKnownHostsFile=/tmp/home/.ssh-known-hosts"
-            " -o ConnectTimeout=20"
-        )
-    if remote.protocol in ("http", "https") and remote.user + remote.password:
+        env["GIT_SSH_COMMAND"] = _ssh_command(remote, address, given)
+    if given.has_credential and remote.protocol in ("http", "https"):
         config["credential.helper"] = _HELPER
-        env["RUNYARD_GIT_USER"], env["RUNYARD_GIT_PASSWORD"] = remote.user, remote.password
+    if given.has_authorities:
+        env["GIT_SSL_CAINFO"] = AUTHORITIES
     for index, (key, value) in enumerate(config.items()):
         env[f"GIT_CONFIG_KEY_{index}"], env[f"GIT_CONFIG_VALUE_{index}"] = key, value
     env["GIT_CONFIG_COUNT"] = str(len(config))
     return env
 
 
-def script(git: PlanGit, url: str, kept_url: str) -> list[str]:
-    """The shell command that fills the current folder. `$1` is the URL to fetch, `$2` the ref, `$3` the URL to keep."""
-    tags = "" if git.fetch_tags else " --no-tags"
-    depth = "" if git.depth is None else f" --depth {git.depth}"
-    ref = git.ref or ""
-    if not ref:
-        body = f'git clone -q{tags}{depth} -- "$1" .'
-    elif _COMMIT.fullmatch(ref):
-        body = (
-            'git init -q . && git remote add origin "$1"'
-            f' && {{ git fetch -q{tags}{depth} origin "$2" || git fetch -q{tags} origin; }}'
-            ' && git checkout -q --detach "$2"'
-        )
-    elif ref.startswith("refs/"):
-        body = (
-            'git init -q . && git remote add origin "$1"'
-            f' && git fetch -q{tags}{depth} origin "$2" && git checkout -q --detach FETCH_HEAD'
-        )
-    else:
-        body = f"{_named_ref(tags, depth)} || {{ {_tag(depth)}; }}"
-    if git.fetch_tags and git.depth is not None:
-        body += f" && git fetch -q --tags{depth} origin"
-    body += ' && git remote set-url origin "$3" && git log -1 --format="checked out %H"'
-    return ["/bin/sh", "-c", _OWN_CONFIG + body, "git", url, ref, kept_url]
+def _ssh_command(remote: Remote, address: str, given: Given) -> str:
+    """A host whose key the operator gave must have that key; any other is taken at its first word."""
+    options = [
+        "BatchMode=yes",
+        f"HostName={address}",
+        f"HostKeyAlias={_host_key_name(remote)}",
+        "ConnectTimeout=20",
+    ]
+    options.append(f"UserKnownHostsFile={KNOWN_HOSTS}")
+    options.append(f"StrictHostKeyChecking={'yes' if given.has_known_hosts else 'accept-new'}")
+    words = ["ssh", "-F", "/dev/null"]
+    if given.has_ssh_key:
+        words += ["-i", SSH_KEY]
+        options.append("IdentitiesOnly=yes")
+    for option in options:
+        words += ["-o", option]
+    return shlex.join(words)
 
 
-def _named_ref(tags: str, depth: str) -> str:
-    """A branch, or an abbreviated commit. With a depth only that branch comes, else all of them."""
-    if not depth:
-        return f'git clone -q{tags} --no-checkout -- "$1" . && git checkout -q "$2" --'
-    return (
-        'git init -q . && git remote add origin "$1"'
-        f' && git fetch -q{tags}{depth} origin "+refs/heads/$2:refs/remotes/origin/$2" && git checkout -q "$2" --'
-    )
-
-
-def _tag(depth: str) -> str:
-    return f'[ -d .git ] && git fetch -q{depth} origin "+refs/tags/$2:refs/tags/$2" && git checkout -q --detach "$2"'
+def _host_key_name(remote: Remote) -> str:
+    """As known_hosts files have it: with the port in brackets where it is another."""
+    return remote.host if remote.port == 22 else f"[{remote.host}]:{remote.port}"
 
 
 def check_ref(ref: str | None) -> None:

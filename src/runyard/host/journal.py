@@ -14,7 +14,7 @@ from typing import Any
 
 from runyard.host.linux import reserve_space
 
-STARTED, PREPARING, WORKSPACE = "started", "preparing", "workspace"
+STARTED, PREPARING, WORKSPACE, PROGRESS = "started", "preparing", "workspace", "progress"
 STEP_STARTED, STEP_ENDED, COLLECTING, ENDED = "step_started", "step_ended", "collecting", "ended"
 _RESERVED_BYTES = 16 * 1024  # so that the end can be told on a full disk too
 

@@ -78,6 +78,12 @@ def bind_folder(source: str, target: str) -> None:
     mount("", target, None, MS_BIND | MS_REMOUNT | flags)
 
 
+def syscall(number: int, *arguments: int | bytes, what: str) -> int:
+    """A system call that libc has no name for."""
+    words = [ctypes.c_char_p(each) if isinstance(each, bytes) else ctypes.c_long(each) for each in arguments]
+    return _checked(_libc.syscall(ctypes.c_long(number), *words), what)
+
+
 def unmount(target: str) -> None:
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
 

@@ -44,21 +44,54 @@ class PlanStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFile:
+    """A file's bytes, or with `url` where they are, and their `sha256`."""
+
     path: str
-    content_base64: str
+    content_base64: str = ""
+    url: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRules:
+    """Whence a workspace may come: `protocols` are git's names, `file_roots` folders whose repositories may be read by
+    `file`. `user_id` is who fetches (None: the attempt's own user), `ca_file` whom https is believed besides the host's
+    own authorities."""
+
+    protocols: tuple[str, ...] = ("https", "ssh")
+    allow_private_addresses: bool = False
+    file_roots: tuple[str, ...] = ()
+    user_id: int | None = None
+    ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanCredential:
+    """With what to fetch from addresses that begin with `url`. The files are read by the shim and seen by the fetch."""
+
+    url: str
+    username: str = ""
+    password_file: str | None = None
+    ssh_key_file: str | None = None
+    known_hosts_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanGit:
-    """A clone. `protocols` are git's names; `file_roots` are folders whose repositories may be read by `file`."""
+    """A checkout. `store` is where the pool keeps repositories (None: the attempt keeps its own), `store_bytes_max` how
+    much of them; what is kept there belongs to `tenant`."""
 
     url: str
     ref: str | None = None
     depth: int | None = None
     fetch_tags: bool = False
-    protocols: tuple[str, ...] = ("https", "ssh")
-    allow_private_addresses: bool = False
-    file_roots: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
+    submodules: bool = False
+    lfs: bool = False
+    tenant: str = ""
+    store: str | None = None
+    store_bytes_max: int | None = None
+    credentials: tuple[PlanCredential, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +136,7 @@ class Plan:
     collect_limit_s: float = 300.0
     files: tuple[PlanFile, ...] = ()
     git: PlanGit | None = None
+    fetch: FetchRules = field(default_factory=FetchRules)
     artifacts: tuple[str, ...] = ()
     artifact_bytes_max: int = 10 << 30
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -120,6 +154,7 @@ class Plan:
             files=tuple(PlanFile(**file) for file in document.pop("files")),
             git=None if git is None else _git(git),
             images=tuple(_image(image) for image in document.pop("images", ())),
+            fetch=_fetch_rules(document.pop("fetch")),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
             limits=Limits(**document.pop("limits")),
@@ -143,9 +178,14 @@ def _image(document: dict[str, Any]) -> PlanImage:
 
 
 def _git(document: dict[str, Any]) -> PlanGit:
-    return PlanGit(
-        protocols=tuple(document.pop("protocols")), file_roots=tuple(document.pop("file_roots")), **document
-    )
+    credentials = tuple(PlanCredential(**each) for each in document.pop("credentials", ()))
+    return PlanGit(sparse=tuple(document.pop("sparse", ())), credentials=credentials, **document)
+
+
+def _fetch_rules(document: dict[str, Any]) -> FetchRules:
+    for name in ("protocols", "file_roots"):
+        document[name] = tuple(document.get(name, ()))
+    return FetchRules(**document)
 
 
 def _pairs(rows: list[list[str]]) -> tuple[tuple[str, str], ...]:

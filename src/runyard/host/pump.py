@@ -55,7 +55,7 @@ class StreamLog:
         self._offset = 0
         self._cut_begin: int | None = None
         self._cut_end = 0
-        self.last = b""
+        self.last: bytes = b""
 
     def drain(self, pipe: int) -> bool:
         """Moves one buffer from a pipe that never blocks. False at the end of the stream. The job can read its own

@@ -93,14 +93,34 @@ def sandboxed(
     place: Place, step: PlanStep, *, extras: Extras | None = None, block: tuple[int, int] = (-1, -1)
 ) -> Command:
     """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
-    extras = extras or Extras()
-    sandbox = _sandbox(place, step, extras)
+    sandbox = _sandbox(place, step, extras or Extras())
+    if step.image is None:
+        return bubblewrap(place, sandbox, step.command, identity=place.identity(), block=block)
+    return bubblewrap(
+        place,
+        sandbox,
+        step.command,
+        identity=place.identity(place.plan.images[step.image]),
+        block=block,
+        user_namespace=place.roots.user_namespace(step.image) if place.stage else None,
+    )
+
+
+def bubblewrap(
+    place: Place,
+    sandbox: Sandbox,
+    command: Sequence[str],
+    *,
+    identity: Identity,
+    block: tuple[int, int] = (-1, -1),
+    user_namespace: int | None = None,
+) -> Command:
+    """The start of `command` in that sandbox, as `identity`, in a `user_namespace` of its own where there is none."""
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
-    image = None if step.image is None else place.plan.images[step.image]
     inherit = [status_write]
     namespace = None
-    if step.image is not None and place.stage is not None:
-        namespace = os.dup(place.roots.user_namespace(step.image))
+    if user_namespace is not None:
+        namespace = os.dup(user_namespace)
         inherit.append(namespace)
     seccomp = None
     if place.seccomp_filter is not None:
@@ -117,9 +137,9 @@ def sandboxed(
     arguments = b"\0".join(os.fsencode(option) for option in options(sandbox, descriptors)) + b"\0"
     arguments_fd = _memory_file("arguments", arguments)
     return Command(
-        argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *step.command],
+        argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *command],
         env={},
-        identity=place.identity(image),
+        identity=identity,
         inherit=[arguments_fd, *inherit],
         status_read=status_read,
         block_write=block[1],

@@ -27,10 +27,11 @@ from runyard.host.images.roots import ImageRoots
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
-from runyard.host.name_lookup import look_up
 from runyard.host.plan import PlanStep
 from runyard.host.pump import AttemptLog, LogDiskFull
 from runyard.host.sandbox_command import Place, step_command
+from runyard.host.setup import SetupEnded, WorkspaceFailed
+from runyard.host.shim_setup import ProgressStream, ShimSetup
 from runyard.host.stage import Stage, mount_overlay
 from runyard.host.step import (
     CANCELED,
@@ -41,6 +42,7 @@ from runyard.host.step import (
     Deadline,
     Program,
     ProgramEnd,
+    Sink,
 )
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import SETUP, step_key
@@ -116,7 +118,8 @@ class Attempt:
             end = self._fill_workspace()
             if end is None:
                 end = self._run_steps()
-        except workspace.WorkspaceFailed as error:
+        except WorkspaceFailed as error:
+            self._say(str(error))
             end = verdict.failed("workspace", str(error))
         except HostileRoot as error:
             end = verdict.failed("image", str(error))
@@ -168,32 +171,24 @@ class Attempt:
         if self.plan.git is None and not self.plan.files:
             return None
         self._writer.write(journal.WORKSPACE, time.time())
-        end = workspace.fill(self._place, self._run_setup, self._look_up)
-        if end is None:
-            return None
-        return self._judge(PlanStep(name=SETUP, command=()), end)
+        setup = ShimSetup(
+            self._log,
+            self._writer,
+            deadline=self._start_deadline(),
+            stop_request=self._stop_request,
+            wakeup_fd=self._wakeup_fd,
+            make_program=self._setup_program,
+        )
+        try:
+            workspace.fill(self._place, setup)
+        except SetupEnded as error:
+            return self._judge(PlanStep(name=SETUP, command=()), error.end)
+        return None
 
-    def _run_setup(self, command: Command, key: str) -> tuple[ProgramEnd, str]:
-        stderr = self._log.open(key, "stderr")
-        program = self._program(command, key, stderr=stderr)
-        end = program.run([self._start_deadline()], kill_grace_s=0)
-        return end, stderr.last.decode(errors="replace")
-
-    def _look_up(self, host: str, port: int) -> list[str]:
-        why = ""
-
-        def must_end() -> bool:
-            nonlocal why
-            if self._stop_request() is not None:
-                why = CANCELED
-            elif self._start_deadline().at <= boottime():
-                why = START_TIMEOUT
-            return bool(why)
-
-        found = look_up(host, port, must_end=must_end)
-        if found is None:
-            raise workspace.LookUpEnded(why)
-        return found
+    def _setup_program(
+        self, command: Command, key: str, stderr: ProgressStream, disk_watch: DiskWatch | None
+    ) -> Program:
+        return self._program(command, key, stderr=stderr, disk_watch=disk_watch)
 
     # -- steps ----------------------------------------------------------------------------------------------------
 
@@ -290,7 +285,9 @@ class Attempt:
         name = step.command[0] if step.command else ""
         return verdict.of_step(step.name, end, before=before, after=after, limits=limits, command=name)
 
-    def _program(self, command: Command, key: str, stderr: Any = None) -> Program:
+    def _program(
+        self, command: Command, key: str, stderr: Sink | None = None, disk_watch: DiskWatch | None = None
+    ) -> Program:
         return Program(
             command,
             stdout=self._log.open(key, "stdout"),
@@ -298,7 +295,7 @@ class Attempt:
             cgroup=self._cgroup,
             wakeup_fd=self._wakeup_fd,
             stop_request=self._stop_request,
-            disk_watch=self._disk_watch,
+            disk_watch=disk_watch or self._disk_watch,
         )
 
     # -- the end --------------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ _DEVICE_LINKS = {
     "core": "/proc/kcore",
     "ptmx": "pts/ptmx",
 }
-_JOB_FOLDERS = ("workspace", "tmp", "outputs", "image", "repository")
+_JOB_FOLDERS = ("workspace", "tmp", "outputs", "image", "repository", "fetch", "scratch", "base")
 
 
 class Stage:
@@ -62,6 +62,9 @@ class Stage:
         self.image = f"{path}/image"
         self.repository = f"{path}/repository"
         self.resolv_conf = f"{path}/resolv.conf"  # the one in the data folder may be out of a slot id's reach
+        self.fetch = f"{path}/fetch"
+        self.scratch = f"{path}/scratch"
+        self.base = f"{path}/base"
         self._copied: dict[str, tuple[int, int, int]] = {}
 
     def build(self) -> None:
@@ -93,13 +96,10 @@ class Stage:
         options = "newinstance,ptmxmode=0666,mode=620"
         mount("devpts", f"{self.devices}/pts", "devpts", MS_NOSUID, options)
 
-    def layer_workspace(self, workspace: str, *, base: str, upper: str, work: str) -> None:
-        """In the shim: from now on the workspace is a writable layer over the tree that was made in it, which becomes
-        `base` and is written to no more."""
+    def layer_workspace(self, workspace: str, *, upper: str, work: str) -> None:
+        """In the shim: from now on the workspace is a writable layer over the tree that was mounted at `base`."""
+        mount_overlay(workspace, lower=self.base, upper=upper, work=work)
         unmount(self.workspace)
-        os.rename(workspace, base)
-        os.mkdir(workspace, 0o755)
-        mount_overlay(workspace, lower=base, upper=upper, work=work)
         bind_folder(workspace, self.workspace)
 
     def _build_devices(self) -> None:

@@ -13,13 +13,14 @@ import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from runyard.host.attempt_directory import StopRequest
 from runyard.host.cgroups import AttemptCgroup
 from runyard.host.disk_watch import DiskWatch
 from runyard.host.linux import boottime
 from runyard.host.process import SETUP_ERROR, Child, Identity, descendants, start
-from runyard.host.pump import LogDiskFull, StreamLog
+from runyard.host.pump import LogDiskFull
 
 POLL_MAX_S = 30.0
 DRAIN_MAX_S = 10.0
@@ -70,6 +71,19 @@ class Command:
     ready: Callable[[int], None] | None = None
 
 
+class Sink(Protocol):
+    """Where a stream goes. `last` holds its latest bytes."""
+
+    @property
+    def last(self) -> bytes: ...
+
+    def drain(self, pipe: int) -> bool:
+        """Moves one buffer from a pipe that never blocks. False at the end of the stream."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Program:
     """A running command. `run` returns when neither it nor anything it started is alive."""
 
@@ -77,22 +91,22 @@ class Program:
         self,
         command: Command,
         *,
-        stdout: StreamLog,
-        stderr: StreamLog,
+        stdout: Sink,
+        stderr: Sink,
         cgroup: AttemptCgroup | None,
         wakeup_fd: int,
         stop_request: Callable[[], StopRequest | None],
         disk_watch: DiskWatch | None = None,
     ) -> None:
         self._command = command
-        self._logs = {"stdout": stdout, "stderr": stderr}
+        self._logs: dict[str, Sink] = {"stdout": stdout, "stderr": stderr}
         self._cgroup = cgroup
         self._wakeup_fd = wakeup_fd
         self._stop_request = stop_request
         self._disk_watch = disk_watch
         self._words = ""
         self._poll = select.poll()
-        self._pipes: dict[int, StreamLog] = {}
+        self._pipes: dict[int, Sink] = {}
         self._status = b""
         self._status_open = False
         self._init_pid: int | None = None

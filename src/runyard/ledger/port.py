@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from runyard.model.attempt import Attempt, AttemptKey, Progress
+from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobState, NewJob
 from runyard.model.machine import Binding, Machine, MachineState
@@ -172,7 +173,13 @@ class Ledger(Protocol):
 
     async def list_tokens(self) -> list[Token]: ...
 
-    async def delete_token(self, token_id: str) -> bool: ...
+    async def delete_token(self, token_id: str) -> bool:
+        """With every session and link that was made from it. True for the one caller that removed it."""
+        ...
+
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        """Sessions and links that expired before then; tokens stay, for people look for them."""
+        ...
 
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(
@@ -382,6 +389,17 @@ class Ledger(Protocol):
     async def get_operation(self, operation_id: str) -> Operation | None: ...
 
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None: ...
+
+    # -- audit ----------------------------------------------------------------------------------------------------
+    async def add_audit_line(self, line: AuditLine) -> None: ...
+
+    async def list_audit(self, *, before: int | None = None, limit: int) -> list[AuditLine]:
+        """Newest first; those with a sequence below `before`, where it is given."""
+        ...
+
+    async def delete_audit(self, *, before: float, limit: int) -> int:
+        """The oldest lines that are older than that time."""
+        ...
 
     # -- retention ------------------------------------------------------------------------------------------------
     async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
+from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, JobSpec, JobState
 from runyard.model.machine import Binding, BindingState, Machine, MachineState
@@ -28,7 +29,7 @@ from runyard.model.pool import (
 )
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.requirements import Requirements
-from runyard.model.token import Scope, Token
+from runyard.model.token import Scope, Token, TokenKind
 
 JOB_COLUMNS = """
     j.uid, j.id, s.spec, j.spec_hash, j.state, j.submitted_at, j.queued_at, j.submitted_by, j.retry_of, j.not_before,
@@ -276,6 +277,38 @@ def token_of(row: Row) -> Token:
         tenants=None if row["tenants"] is None else _names.decode(row["tenants"]),
         created_at=row["created_at"],
         expires_at=row["expires_at"],
+        kind=TokenKind(row["kind"]),
+        parent=row["parent"],
+    )
+
+
+def audit_columns(line: AuditLine) -> dict[str, Any]:
+    return {
+        "at": line.at,
+        "actor": line.actor,
+        "actor_id": line.actor_id,
+        "origin": line.origin,
+        "action": line.action,
+        "subject": line.subject,
+        "details": to_json(line.details),
+    }
+
+
+def newest_or(sequence: int | None) -> int:
+    """A bound above every sequence where none is given."""
+    return (1 << 62) if sequence is None else sequence
+
+
+def audit_line_of(row: Row) -> AuditLine:
+    return AuditLine(
+        sequence=row["sequence"],
+        at=row["at"],
+        actor=row["actor"],
+        actor_id=row["actor_id"],
+        origin=row["origin"],
+        action=row["action"],
+        subject=row["subject"],
+        details=_document.decode(row["details"]),
     )
 
 

@@ -43,11 +43,21 @@ PUT_TENANT = """
 """
 
 PUT_TOKEN = """
-    INSERT INTO tokens (id, name, secret_hash, scope, tenants, created_at, expires_at)
-    VALUES (:id, :name, :secret_hash, :scope, :tenants, :created_at, :expires_at)
+    INSERT INTO tokens (id, name, secret_hash, scope, tenants, created_at, expires_at, kind, parent)
+    VALUES (:id, :name, :secret_hash, :scope, :tenants, :created_at, :expires_at, :kind, :parent)
     ON CONFLICT (id) DO UPDATE SET
         name = excluded.name, secret_hash = excluded.secret_hash, scope = excluded.scope,
-        tenants = excluded.tenants, created_at = excluded.created_at, expires_at = excluded.expires_at
+        tenants = excluded.tenants, created_at = excluded.created_at, expires_at = excluded.expires_at,
+        kind = excluded.kind, parent = excluded.parent
+"""
+
+DELETE_TOKEN = "DELETE FROM tokens WHERE id = :id"
+DELETE_CHILDREN = "DELETE FROM tokens WHERE parent = :id"
+
+DELETE_EXPIRED_SESSIONS = """
+    DELETE FROM tokens WHERE id IN (
+        SELECT id FROM tokens WHERE expires_at < :before AND kind <> 'token' ORDER BY expires_at LIMIT :limit
+    )
 """
 
 LIST_EXPIRED_LOGS = """
@@ -124,4 +134,17 @@ DELETE_GONE_MACHINES = """
             SELECT 1 FROM bindings b JOIN attempts a ON a.uid = b.uid AND a.number = b.number
             WHERE b.machine = m.name AND a.state <> 'ended')
         ORDER BY m.since LIMIT :limit)
+"""
+
+ADD_AUDIT_LINE = """
+    INSERT INTO audit (at, actor, actor_id, origin, action, subject, details)
+    VALUES (:at, :actor, :actor_id, :origin, :action, :subject, :details)
+"""
+
+LIST_AUDIT = "SELECT * FROM audit WHERE sequence < :before ORDER BY sequence DESC LIMIT :limit"
+
+DELETE_AUDIT = """
+    DELETE FROM audit WHERE sequence IN (
+        SELECT sequence FROM audit WHERE at < :before ORDER BY sequence LIMIT :limit
+    )
 """

@@ -68,20 +68,26 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GitSource:
-    """A repository to check out into the workspace. `ref` is a branch, tag or commit; None is the remote's HEAD."""
+    """A repository to check out into the workspace. `ref` is a branch, tag or commit; None is the remote's HEAD.
+    `sparse` are folders, with none the whole tree; `lfs` fetches large files instead of leaving their pointers."""
 
     url: str
     ref: str | None = None
     depth: int | None = None
     fetch_tags: bool = False
+    sparse: tuple[str, ...] = ()
+    submodules: bool = False
+    lfs: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSource:
-    """A file to write into the workspace; `content_base64` is its bytes."""
+    """A file to write into the workspace: `content_base64` is its bytes, or they are at `url`, with that `sha256`."""
 
     path: str
-    content_base64: str
+    content_base64: str = ""
+    url: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

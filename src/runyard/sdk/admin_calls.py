@@ -10,6 +10,8 @@ from runyard.sdk.job_calls import answer, encode, nothing
 
 if TYPE_CHECKING:
     from runyard.wire.answers import (
+        AuditPage,
+        LinkAnswer,
         MachineAnswer,
         OperationAnswer,
         PoolAnswer,
@@ -154,4 +156,22 @@ def create_token(settings: Mapping[str, Any]) -> Call[TokenAnswer]:
 def delete_token(token_id: str) -> Call[None]:
     return Call(
         what=f"revoke token '{token_id}'", method="DELETE", path=route("tokens", token_id), parse=nothing
+    )
+
+
+def create_link() -> Call[LinkAnswer]:
+    """Not repeatable: each request makes one more."""
+    return Call(
+        what="make a sign-in link",
+        method="POST",
+        path=route("sign-in-links"),
+        parse=answer("LinkAnswer"),
+        is_repeatable=False,
+    )
+
+
+def list_audit(*, before: int | None, limit: int) -> Call[AuditPage]:
+    query = query_of(before=before, limit=limit)
+    return Call(
+        what="list the audit", method="GET", path=route("audit"), query=query, parse=answer("AuditPage")
     )

@@ -10,6 +10,8 @@ from runyard.sdk.call import Call, T
 
 if TYPE_CHECKING:
     from runyard.wire.answers import (
+        AuditPage,
+        LinkAnswer,
         MachineAnswer,
         OperationAnswer,
         PoolAnswer,
@@ -112,3 +114,11 @@ class AsyncTokens(_AsyncGroup):
 
     async def revoke(self, token_id: str) -> None:
         await self._perform(admin_calls.delete_token(token_id))
+
+    async def link(self) -> LinkAnswer:
+        """A path that signs a browser in to the pages, once, with this client's rights."""
+        return await self._perform(admin_calls.create_link())
+
+    async def audit(self, *, before: int | None = None, limit: int = 100) -> AuditPage:
+        """Who changed what, newest first; `before` is the page before's `next`."""
+        return await self._perform(admin_calls.list_audit(before=before, limit=limit))

@@ -51,6 +51,11 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
+    @property
+    def url(self) -> str:
+        """The service that was found, without a slash at its end."""
+        return self._transport.url.rstrip("/")
+
     async def close(self) -> None:
         await self._transport.close()
 

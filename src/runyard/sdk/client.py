@@ -56,6 +56,11 @@ class Client:
     ) -> None:
         self.close()
 
+    @property
+    def url(self) -> str:
+        """The service that was found, without a slash at its end."""
+        return self._transport.url.rstrip("/")
+
     def close(self) -> None:
         self._transport.close()
 

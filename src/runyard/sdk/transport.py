@@ -36,6 +36,7 @@ class Transport:
     ) -> None:
         import httpx2
 
+        self.url = service.url
         self._client = httpx2.Client(transport=inner, **_client_options(service))
         self._sleep, self._clock = sleep, clock
 
@@ -149,6 +150,7 @@ class AsyncTransport:
         import anyio
         import httpx2
 
+        self.url = service.url
         self._client = httpx2.AsyncClient(transport=inner, **_client_options(service))
         self._sleep, self._clock = sleep or anyio.sleep, clock
 

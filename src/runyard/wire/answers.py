@@ -250,11 +250,13 @@ class OperationAnswer(Answer):
 
 
 class TokenAnswer(Answer):
-    """`token` is the secret itself, shown once, when it is made."""
+    """`token` is the secret itself, shown once, when it is made. `kind`: a token, a session of the pages, or a link
+    that signs in once."""
 
     id: str
     name: str
     scope: str
+    kind: str = "token"
     tenants: list[str] | None = None
     created_at: datetime
     expires_at: datetime | None = None
@@ -307,3 +309,28 @@ class LogEndEvent(Answer):
 
 class HealthAnswer(Answer):
     status: Literal["ok", "ready"]
+
+
+class AuditAnswer(Answer):
+    sequence: int
+    at: datetime
+    actor: str
+    actor_id: str
+    origin: str
+    action: str
+    subject: str
+    details: dict[str, str]
+
+
+class AuditPage(Answer):
+    """Newest first; `next` is what `before` goes on with."""
+
+    lines: list[AuditAnswer]
+    next: int | None
+
+
+class LinkAnswer(Answer):
+    """`path` is put behind the service's address; `expires_in` is in seconds."""
+
+    path: str
+    expires_in: float

@@ -1,8 +1,11 @@
+import asyncio
+from dataclasses import replace
+
 import pytest
 
 from runyard.model.errors import Conflict, Invalid, NotFound
 from runyard.model.queue import QueueSettings, TenantSettings
-from runyard.model.token import Scope, Token
+from runyard.model.token import Scope, Token, TokenKind
 from tests.contracts.ledger.world import World
 
 
@@ -89,3 +92,39 @@ async def test_tokens_are_found_by_the_hash_of_their_secret(world: World):
     assert await world.ledger.delete_token("1")
     assert not await world.ledger.delete_token("1")
     assert await world.ledger.find_token("h") is None
+
+
+def _a_token(id_: str, **changes: object) -> Token:
+    token = Token(id=id_, name=id_, secret_hash=f"h-{id_}", scope=Scope.ADMIN, tenants=None, created_at=1.0)
+    return replace(token, **changes)
+
+
+async def test_revoking_a_token_ends_the_sessions_made_from_it(world: World):
+    await world.ledger.put_token(_a_token("mine"))
+    await world.ledger.put_token(_a_token("other"))
+    await world.ledger.put_token(_a_token("page", kind=TokenKind.SESSION, parent="mine"))
+    await world.ledger.put_token(_a_token("kept", kind=TokenKind.SESSION, parent="other"))
+    assert await world.ledger.delete_token("mine")
+    assert await world.ledger.find_token("h-page") is None
+    assert (await world.ledger.list_tokens()) == [
+        _a_token("kept", kind=TokenKind.SESSION, parent="other"),
+        _a_token("other"),
+    ]
+
+
+async def test_of_many_who_use_a_link_at_once_one_has_it(world: World):
+    await world.ledger.put_token(_a_token("link", kind=TokenKind.LINK))
+    answers = await asyncio.gather(*(world.ledger.delete_token("link") for _ in range(8)))
+    assert sorted(answers) == [False] * 7 + [True]
+
+
+async def test_expired_sessions_go_and_expired_tokens_stay(world: World):
+    for id_, kind, expires_at in (
+        ("old-page", TokenKind.SESSION, 5.0),
+        ("page", TokenKind.SESSION, 15.0),
+        ("old-token", TokenKind.TOKEN, 5.0),
+        ("endless", TokenKind.TOKEN, None),
+    ):
+        await world.ledger.put_token(_a_token(id_, kind=kind, expires_at=expires_at))
+    assert await world.ledger.delete_expired_sessions(before=10.0, limit=100) == 1
+    assert {token.id for token in await world.ledger.list_tokens()} == {"page", "old-token", "endless"}

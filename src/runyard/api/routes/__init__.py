@@ -3,6 +3,7 @@
 import runyard.api.paths  # noqa: F401  what `{id:name}` means, before any route is made
 from runyard.api.routes import (
     artifacts,
+    audit,
     events,
     health,
     jobs,
@@ -28,6 +29,7 @@ ROUTERS = tuple(
         machines,
         events,
         tokens,
+        audit,
         health,
     )
 )

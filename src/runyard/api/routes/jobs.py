@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from runyard.api.access import Call, TenantReader, TenantSubmitter
 from runyard.api.answers import job_row, json_response, listing_response, time_of
+from runyard.api.auditing import audit
 from runyard.api.description import refusals
 from runyard.api.job_answering import answer_job
 from runyard.api.job_lookup import find_job
@@ -114,6 +115,7 @@ async def delete_job(call: TenantSubmitter, id: str) -> Response:
         await services.logs.delete_job(job.uid)
         await services.artifacts.delete_job(job.uid)
     await services.ledger.delete_job(job.uid)
+    await audit(call, "delete", f"job {job.tenant}/{job.id}")
     return Response(status_code=204)
 
 
@@ -126,7 +128,9 @@ async def delete_job(call: TenantSubmitter, id: str) -> Response:
 async def cancel_job(call: TenantSubmitter, id: str) -> Response:
     """A queued job is canceled at once; a running one is `canceling` until it has ended. A final one stays as it is."""
     job = await find_job(call, id)
-    return await answer_job(call, await call.context.services.ledger.request_cancel(job.uid))
+    canceled = await call.context.services.ledger.request_cancel(job.uid)
+    await audit(call, "cancel", f"job {job.tenant}/{job.id}")
+    return await answer_job(call, canceled)
 
 
 @router.get(

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Response
 
 from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, operation_answer, pool_answer
+from runyard.api.auditing import audit
 from runyard.api.description import refusals
 from runyard.model.errors import NotFound
 from runyard.model.operation import Operation, OperationKind
@@ -65,6 +66,7 @@ async def _set_paused(call: Call, name: str, *, is_paused: bool) -> Response:
     await _pool(call, name)
     pool = await call.context.services.ledger.set_pool_paused(name, is_paused=is_paused)
     call.context.pools.forget()
+    await audit(call, "pause" if is_paused else "resume", f"pool {name}")
     return json_response(pool_answer(pool))
 
 
@@ -124,6 +126,7 @@ async def _operate(call: Call, name: str, kind: OperationKind, arguments: Mappin
     await _pool(call, name)
     services = call.context.services
     operation = await services.ledger.request_operation(name, kind, arguments)
+    await audit(call, kind.value, f"pool {name}", **{key: str(value) for key, value in arguments.items()})
     asked_at = services.clock.boottime()
     while operation.finished_at is None and not await _is_hopeless(call, operation, asked_at):
         await asyncio.sleep(LOOK_S)

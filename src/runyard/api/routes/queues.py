@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Response
 
 from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, queue_answer
+from runyard.api.auditing import audit, changes
 from runyard.api.bodies import parse_body, read_body
 from runyard.api.description import body_of, refusals
 from runyard.api.submission import check_queue_defaults
@@ -49,7 +50,13 @@ async def put_queue(call: Operator, name: QueueName) -> Response:
     """The whole of its settings: what is left out gets its default. Whether it is paused stays as it is."""
     call.require_all_tenants(f"queue '{name}'")
     body = await read_body(call.request, bytes_max=SETTINGS_BYTES_MAX)
-    wish = validate(QueuePut, await parse_body(call.request, body))
+    return json_response(queue_answer(await set_queue(call, name, await parse_body(call.request, body))))
+
+
+async def set_queue(call: Call, name: str, document: object) -> Queue:
+    """What `put_queue` does, given the document. Raises Denied, Invalid, Conflict (the config file sets it)."""
+    call.require_all_tenants(f"queue '{name}'")
+    wish = validate(QueuePut, document)
     check_queue_defaults(wish.defaults)
     present = await call.context.services.ledger.get_queue(name)
     if present is not None and present.settings.is_configured:
@@ -63,7 +70,9 @@ async def put_queue(call: Operator, name: QueueName) -> Response:
         defaults=wish.defaults,
         is_paused=present is not None and present.settings.is_paused,
     )
-    return await _put(call, settings)
+    queue = await _put(call, settings)
+    await audit(call, "set", f"queue {name}", **changes(wish))
+    return queue
 
 
 @router.delete("/queues/{name:name}", summary="Delete a queue", status_code=204, responses=refusals(404, 409))
@@ -74,6 +83,7 @@ async def delete_queue(call: Operator, name: QueueName) -> Response:
         raise _configured(name)
     await call.context.services.ledger.delete_queue(name)
     call.context.queues.forget()
+    await audit(call, "delete", f"queue {name}")
     return Response(status_code=204)
 
 
@@ -99,13 +109,15 @@ async def resume_queue(call: Operator, name: QueueName) -> Response:
 async def _set_paused(call: Call, name: str, *, is_paused: bool) -> Response:
     call.require_all_tenants(f"queue '{name}'")
     queue = await _queue(call, name)
-    return await _put(call, replace(queue.settings, is_paused=is_paused))
+    answer = json_response(queue_answer(await _put(call, replace(queue.settings, is_paused=is_paused))))
+    await audit(call, "pause" if is_paused else "resume", f"queue {name}")
+    return answer
 
 
-async def _put(call: Call, settings: QueueSettings) -> Response:
+async def _put(call: Call, settings: QueueSettings) -> Queue:
     queue = await call.context.services.ledger.put_queue(settings)
     call.context.queues.forget()
-    return json_response(queue_answer(queue))
+    return queue
 
 
 async def _queue(call: Call, name: str) -> Queue:

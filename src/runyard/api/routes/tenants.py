@@ -6,13 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response
 
-from runyard.api.access import Operator, Reader
+from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, tenant_answer
+from runyard.api.auditing import audit, changes
 from runyard.api.bodies import parse_body, read_body
 from runyard.api.description import body_of, refusals
 from runyard.api.validation import validate
 from runyard.model.errors import Conflict, NotFound
-from runyard.model.queue import TenantSettings
+from runyard.model.queue import Tenant, TenantSettings
 from runyard.wire.answers import TenantAnswer, TenantList
 from runyard.wire.job_document import NAME_PATTERN
 from runyard.wire.requests import TenantPut
@@ -53,7 +54,13 @@ async def put_tenant(call: Operator, name: TenantName) -> Response:
     """The whole of its settings: what is left out gets its default."""
     call.require_all_tenants(f"the share of tenant '{name}'")
     body = await read_body(call.request, bytes_max=SETTINGS_BYTES_MAX)
-    wish = validate(TenantPut, await parse_body(call.request, body))
+    return json_response(tenant_answer(await set_tenant(call, name, await parse_body(call.request, body))))
+
+
+async def set_tenant(call: Call, name: str, document: object) -> Tenant:
+    """What `put_tenant` does, given the document. Raises Denied, Invalid, Conflict (the config file sets it)."""
+    call.require_all_tenants(f"the share of tenant '{name}'")
+    wish = validate(TenantPut, document)
     ledger = call.context.services.ledger
     present = await ledger.get_tenant(name)
     if present is not None and present.settings.is_configured:
@@ -65,6 +72,7 @@ async def put_tenant(call: Operator, name: TenantName) -> Response:
     settings = TenantSettings(
         name=name, weight=wish.weight, running_max=wish.running_max, queued_max=wish.queued_max
     )
-    answer = tenant_answer(await ledger.put_tenant(settings))
+    tenant = await ledger.put_tenant(settings)
     call.context.tenants.forget()
-    return json_response(answer)
+    await audit(call, "set", f"tenant {name}", **changes(wish))
+    return tenant

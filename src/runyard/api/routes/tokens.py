@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from runyard.api.access import Admin, Call
 from runyard.api.answers import json_response, token_answer
+from runyard.api.auditing import audit
 from runyard.api.bodies import parse_body, read_body
 from runyard.api.description import body_of, refusals
 from runyard.api.secret import hash_secret, new_secret, new_uid
@@ -53,6 +54,7 @@ async def create_token(call: Admin) -> Response:
         expires_at=None if wish.expires_in is None else now + wish.expires_in,
     )
     await ledger.put_token(token)
+    await audit(call, "create", f"token {token.id}", name=token.name, scope=token.scope.value)
     return json_response(token_answer(token, secret), 201)
 
 
@@ -72,6 +74,7 @@ async def delete_token(call: Admin, id: str) -> Response:
     if id not in ours or not await ledger.delete_token(id):
         raise NotFound(f"there is no token {id[:100]!r}", field="id", cure="`runyard token list` lists them")
     call.context.tokens.forget()
+    await audit(call, "revoke", f"token {id}")
     return Response(status_code=204)
 
 

@@ -12,6 +12,7 @@ from runyard.ledger import rows, statements
 from runyard.ledger.migrations import Migration
 from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
 from runyard.ledger.postgresql import (
+    audit,
     dispatch,
     events,
     jobs,
@@ -29,6 +30,7 @@ from runyard.ledger.postgresql.renewing import PostgresqlRenewer
 from runyard.ledger.postgresql.snapshot import Snapshot
 from runyard.ledger.subscriptions import Hub, TopicSubscription
 from runyard.model.attempt import Attempt, AttemptKey, Progress
+from runyard.model.audit import AuditLine
 from runyard.model.clock import Clock
 from runyard.model.event import JobEvent
 from runyard.model.job import Job, NewJob
@@ -166,6 +168,9 @@ class PostgresqlLedger:
 
     async def delete_token(self, token_id: str) -> bool:
         return await queues.delete_token(self._database, token_id)
+
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        return await queues.delete_expired_sessions(self._database, before=before, limit=limit)
 
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(
@@ -348,6 +353,16 @@ class PostgresqlLedger:
 
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None:
         await pools.finish_operation(self._database, fence, operation_id, result)
+
+    # -- audit ----------------------------------------------------------------------------------------------------
+    async def add_audit_line(self, line: AuditLine) -> None:
+        await audit.add_audit_line(self._database, line)
+
+    async def list_audit(self, *, before: int | None = None, limit: int) -> list[AuditLine]:
+        return await self._read(lambda snapshot: audit.list_audit(snapshot, before=before, limit=limit))
+
+    async def delete_audit(self, *, before: float, limit: int) -> int:
+        return await audit.delete_audit(self._database, before=before, limit=limit)
 
     # -- retention ------------------------------------------------------------------------------------------------
     async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:

@@ -89,6 +89,8 @@ async def put_token(database: Database, token: Token) -> None:
         tenants=None if token.tenants is None else rows.to_json(token.tenants),
         created_at=token.created_at,
         expires_at=token.expires_at,
+        kind=token.kind.value,
+        parent=token.parent,
     )
 
 
@@ -103,4 +105,11 @@ async def list_tokens(snapshot: Snapshot) -> list[Token]:
 
 
 async def delete_token(database: Database, token_id: str) -> bool:
-    return await database.execute("DELETE FROM tokens WHERE id = :id", id=token_id) > 0
+    both = (
+        f"WITH children AS ({statements.DELETE_CHILDREN}) {statements.DELETE_TOKEN}"  # counts the token alone
+    )
+    return await database.execute(both, id=token_id) > 0
+
+
+async def delete_expired_sessions(database: Database, *, before: float, limit: int) -> int:
+    return await database.execute(statements.DELETE_EXPIRED_SESSIONS, before=before, limit=limit)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from runyard.ledger.migrations import Migration, list_migrations
 from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
 from runyard.ledger.sqlite import (
+    audit,
     claims,
     events,
     jobs,
@@ -33,6 +34,7 @@ from runyard.ledger.sqlite.transaction import Transaction
 from runyard.ledger.sqlite.writer import Writer
 from runyard.ledger.subscriptions import Hub, TopicSubscription
 from runyard.model.attempt import Attempt, AttemptKey, Progress
+from runyard.model.audit import AuditLine
 from runyard.model.clock import Clock
 from runyard.model.errors import LedgerUnavailable
 from runyard.model.event import JobEvent
@@ -209,6 +211,9 @@ class SqliteLedger:
 
     async def delete_token(self, token_id: str) -> bool:
         return await self._write(lambda tx: tokens.delete_token(tx, token_id))
+
+    async def delete_expired_sessions(self, *, before: float, limit: int) -> int:
+        return await self._write(lambda tx: tokens.delete_expired_sessions(tx, before=before, limit=limit))
 
     # -- events ---------------------------------------------------------------------------------------------------
     async def list_events(
@@ -392,6 +397,16 @@ class SqliteLedger:
 
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None:
         await self._write(lambda tx: operations.finish_operation(tx, fence, operation_id, result))
+
+    # -- audit ----------------------------------------------------------------------------------------------------
+    async def add_audit_line(self, line: AuditLine) -> None:
+        await self._write(lambda tx: audit.add_audit_line(tx, line))
+
+    async def list_audit(self, *, before: int | None = None, limit: int) -> list[AuditLine]:
+        return await self._read(lambda tx: audit.list_audit(tx, before=before, limit=limit))
+
+    async def delete_audit(self, *, before: float, limit: int) -> int:
+        return await self._write(lambda tx: audit.delete_audit(tx, before=before, limit=limit))
 
     # -- retention ------------------------------------------------------------------------------------------------
     async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:

@@ -19,6 +19,8 @@ def put_token(tx: Transaction, token: Token) -> None:
         tenants=None if token.tenants is None else rows.to_json(token.tenants),
         created_at=token.created_at,
         expires_at=token.expires_at,
+        kind=token.kind.value,
+        parent=token.parent,
     )
 
 
@@ -33,4 +35,9 @@ def list_tokens(tx: Transaction) -> list[Token]:
 
 
 def delete_token(tx: Transaction, token_id: str) -> bool:
-    return tx.execute("DELETE FROM tokens WHERE id = :id", id=token_id) > 0
+    tx.execute(statements.DELETE_CHILDREN, id=token_id)
+    return tx.execute(statements.DELETE_TOKEN, id=token_id) > 0
+
+
+def delete_expired_sessions(tx: Transaction, *, before: float, limit: int) -> int:
+    return tx.execute(statements.DELETE_EXPIRED_SESSIONS, before=before, limit=limit)

@@ -9,6 +9,7 @@ from typing import Any
 
 from runyard.model.errors import ConfigError
 from runyard.model.requirements import Isolation
+from runyard.providers.local.git_credentials import WANTED, GitCredential, parse_git_credentials
 from runyard.registry.credentials import Registries, parse_registries
 from runyard.registry.reference import canonical_host, is_host, is_repository
 
@@ -22,12 +23,16 @@ _BINARY = {"ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 class LocalOptions:
     """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each. `cpu` (cores)
     and `memory` set the budget; None: the host's, less the reserve. A slot's user ids are the 65536 from
-    `uid_base + slot * 65536` on, clear of real users and of /etc/subuid. `image_disk_max` is for unpacked images;
-    `registry_mirrors` leads images of a host to HOST[/PREFIX]. `isolation` none runs jobs bare that accept it."""
+    `uid_base + slot * 65536` on, clear of real users and of /etc/subuid; that of what fetches is the one before them.
+    `repository_bytes_max` 0 keeps no repositories. `image_disk_max` is for unpacked images; `registry_mirrors` leads
+    images of a host to HOST[/PREFIX]. `isolation` none runs jobs bare that accept it."""
 
     isolation: Isolation = Isolation.CONTAINER
     git_protocols: tuple[str, ...] = ("https", "ssh")
     git_file_roots: tuple[str, ...] = ()
+    git_credentials: tuple[GitCredential, ...] = field(default=(), repr=False)
+    git_ca_file: str | None = None
+    repository_bytes_max: int = 20 << 30
     allow_private_addresses: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     cpu_millis: int | None = None
@@ -117,6 +122,10 @@ def _paths(value: Any) -> tuple[str, ...]:
     return paths
 
 
+def _path(value: Any) -> str:
+    return _paths([value])[0]
+
+
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -166,6 +175,9 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "isolation": ("isolation", _isolation, "'container' or 'none'"),
     "git_protocols": ("git_protocols", _protocols, f"a list of {', '.join(GIT_PROTOCOLS)}"),
     "git_file_roots": ("git_file_roots", _paths, "a list of absolute folders"),
+    "git_credentials": ("git_credentials", parse_git_credentials, WANTED),
+    "git_ca_file": ("git_ca_file", _path, "the absolute path of a PEM file"),
+    "repository_disk_max": ("repository_bytes_max", parse_size, "a size, such as '20Gi', or 0 to keep none"),
     "allow_private_addresses": ("allow_private_addresses", _boolean, "true or false"),
     "labels": ("labels", _labels, "a table of texts"),
     "cpu": ("cpu_millis", _cpu, "cores, such as 4 or '500m'"),

@@ -15,17 +15,28 @@ from runyard.host.disk_watch import DiskLimits
 from runyard.host.images.ids import id_base
 from runyard.host.images.store import ReadyImage
 from runyard.host.linux import boot_id, boottime
-from runyard.host.plan import HostTree, Plan, PlanFile, PlanGit, PlanImage, PlanStep
+from runyard.host.plan import (
+    FetchRules,
+    HostTree,
+    Plan,
+    PlanCredential,
+    PlanFile,
+    PlanGit,
+    PlanImage,
+    PlanStep,
+)
 from runyard.host.sandbox import HOME, INNER_ID, OUTPUTS, PATH, WORKSPACE
 from runyard.model.job import JobSpec, Step
 from runyard.model.requirements import Isolation
+from runyard.providers.local.git_credentials import GitCredential
 from runyard.providers.local.options import LocalOptions
 from runyard.providers.port import AttemptRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFacts:
-    """What the started provider knows of its host. `has_user_ids`: an id per slot can be given."""
+    """What the started provider knows of its host. `has_user_ids`: an id per slot can be given. `repositories` is the
+    folder of the pool's mirrors."""
 
     isolation: Isolation
     has_user_ids: bool
@@ -34,6 +45,7 @@ class HostFacts:
     resolv_conf: str
     cgroups: CgroupTree
     host_tree: HostTree
+    repositories: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +104,17 @@ def make_plan(
         run_limit_s=spec.limits.run_s,
         kill_grace_s=options.kill_grace_s,
         files=tuple(
-            PlanFile(path=file.path, content_base64=file.content_base64) for file in spec.workspace.files
+            PlanFile(path=file.path, content_base64=file.content_base64, url=file.url, sha256=file.sha256)
+            for file in spec.workspace.files
         ),
-        git=_git(spec, options),
+        git=_git(spec, facts, options),
+        fetch=FetchRules(
+            protocols=options.git_protocols,
+            allow_private_addresses=options.allow_private_addresses,
+            file_roots=options.git_file_roots,
+            user_id=options.uid_base - 1 if facts.has_user_ids else None,
+            ca_file=options.git_ca_file,
+        ),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
     )
@@ -145,16 +165,31 @@ def step_environment(request: AttemptRequest, step: Step, image_env: Mapping[str
     }
 
 
-def _git(spec: JobSpec, options: LocalOptions) -> PlanGit | None:
+def _git(spec: JobSpec, facts: HostFacts, options: LocalOptions) -> PlanGit | None:
     source = spec.workspace.git
     if source is None:
         return None
+    keeps = options.repository_bytes_max > 0
     return PlanGit(
         url=source.url,
         ref=source.ref,
         depth=source.depth,
         fetch_tags=source.fetch_tags,
-        protocols=options.git_protocols,
-        allow_private_addresses=options.allow_private_addresses,
-        file_roots=options.git_file_roots,
+        sparse=source.sparse,
+        submodules=source.submodules,
+        lfs=source.lfs,
+        tenant=spec.tenant,
+        store=facts.repositories if keeps else None,
+        store_bytes_max=options.repository_bytes_max if keeps else None,
+        credentials=tuple(_credential(each) for each in options.git_credentials if each.is_for(spec.tenant)),
+    )
+
+
+def _credential(option: GitCredential) -> PlanCredential:
+    return PlanCredential(
+        url=option.url,
+        username=option.username,
+        password_file=option.password_file,
+        ssh_key_file=option.ssh_key_file,
+        known_hosts_file=option.known_hosts_file,
     )

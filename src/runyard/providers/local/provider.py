@@ -115,6 +115,7 @@ class LocalProvider:
             slirp=results.slirp or "slirp4netns",
             resolv_conf=str(self._folder / "sandbox" / "resolv.conf"),
             cgroups=results.cgroup_tree,
+            repositories=str(self._folder / "repositories"),
             host_tree=await asyncio.to_thread(host_tree.host_tree, str(self._folder / "sandbox" / "etc")),
         )
         await self._start_images(verdict)
@@ -323,6 +324,13 @@ async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> N
     if what == journal.STEP_STARTED:
         await context.record_phase("running", at)
         await context.record_phase(f"step:{spec.steps[record['index']].name}", at)
+    elif what == journal.PROGRESS:
+        await context.record_progress(
+            record["text"],
+            fraction=record["fraction"],
+            done_bytes=record["done_bytes"],
+            total_bytes=record["total_bytes"],
+        )
     elif what in _PHASES:
         await context.record_phase(_PHASES[what], at)
 

@@ -1,0 +1,41 @@
+// What every page needs of a script: moments in the viewer's zone, ages that go on, and a word when the service is away.
+"use strict";
+
+(() => {
+  const exact = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+  const short = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+  function span(seconds) {
+    if (seconds < 1) return "0 s";
+    if (seconds < 60) return `${Math.floor(seconds)} s`;
+    const minutes = Math.floor(seconds / 60);
+    if (minutes < 60) return `${minutes} min ${String(Math.floor(seconds % 60)).padStart(2, "0")} s`;
+    const hours = Math.floor(minutes / 60);
+    if (hours < 48) return `${hours} h ${String(minutes % 60).padStart(2, "0")} min`;
+    return `${Math.floor(hours / 24)} d ${hours % 24} h`;
+  }
+
+  function show(time) {
+    const moment = new Date(time.dateTime);
+    const seconds = (Date.now() - moment) / 1000;
+    const kind = time.dataset.show;
+    const text = kind === "at" ? short.format(moment)
+      : kind === "for" ? span(seconds)
+      : seconds < 0 ? `in ${span(-seconds)}` : `${span(seconds)} ago`;
+    if (time.textContent !== text) time.textContent = text;
+    if (!time.title) time.title = exact.format(moment);
+  }
+
+  const showAll = (root) => root.querySelectorAll("time[data-show]").forEach(show);
+
+  document.addEventListener("DOMContentLoaded", () => {
+    showAll(document);
+    setInterval(() => showAll(document), 1000);
+  });
+
+  const connection = () => document.getElementById("connection");
+  document.addEventListener("htmx:afterSwap", (event) => showAll(event.target));
+  document.addEventListener("htmx:sseOpen", () => { const word = connection(); if (word) word.hidden = true; });
+  document.addEventListener("htmx:sseError", () => { const word = connection(); if (word) word.hidden = false; });
+  document.addEventListener("htmx:sseBeforeMessage", () => { const word = connection(); if (word) word.hidden = true; });
+})();

@@ -1,0 +1,187 @@
+"""The pages in Debian's Chromium over the real service running real jobs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.journeys.conftest import RunningService
+
+pytestmark = pytest.mark.service
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    running = RunningService(tmp_path_factory.mktemp("pages") / "data")
+    running.start()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield made
+        made.close()
+
+
+@pytest.fixture
+def page(service: RunningService, browser: Browser, tmp_path: Path) -> Iterator[Page]:
+    """Signed in as an administrator. What went wrong in a page's scripts fails the test; a screenshot is kept."""
+    with _signed_in(service, browser, "light") as made:
+        wrong: list[str] = []
+        made.on("pageerror", lambda error: wrong.append(str(error)))
+        yield made
+        made.screenshot(path=str(tmp_path / "page.png"), full_page=True)
+        assert not wrong
+
+
+@contextlib.contextmanager
+def _signed_in(service: RunningService, browser: Browser, scheme: str) -> Iterator[Page]:
+    context = browser.new_context(base_url=service.url, color_scheme="dark" if scheme == "dark" else "light")
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto("/")
+    page.get_by_label("Token").fill(service.token)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
+    yield page
+    context.close()
+
+
+def test_a_submitted_job_appears_and_ends_without_a_reload(service: RunningService, page: Page):
+    page.goto("/jobs")
+    service.cli("run", "--id", "appears", "--", "true")
+    row = page.get_by_role("row").filter(has=page.get_by_role("link", name="appears"))
+    expect(row).to_contain_text("succeeded")
+
+
+def test_a_running_jobs_log_grows_under_the_eyes(service: RunningService, page: Page):
+    script = "echo before; sleep 2; echo after; exec sleep 100"
+    service.cli("run", "--id", "grows", "--detach", "--", "sh", "-c", script)
+    page.goto("/jobs/grows")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("before")
+    expect(log).to_contain_text("after")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", name="grows")).to_contain_text("canceled")
+    expect(page.get_by_role("button", name="Retry")).to_be_visible()
+
+
+def test_a_long_log_is_read_by_windows_and_searched_whole(service: RunningService, page: Page):
+    script = "i=0; while [ $i -lt 40000 ]; do echo line $i of forty thousand; i=$((i+1)); done; echo the end"
+    service.cli("run", "--id", "long-log", "--", "sh", "-c", script)
+    page.goto("/jobs/long-log")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("the end")
+    assert page.locator(".lines > div").count() <= 6000
+    page.get_by_role("searchbox").fill("line 17 of")
+    page.get_by_role("searchbox").press("Enter")
+    page.get_by_role("link", name="line 17 of forty thousand").click()
+    expect(page.locator(".lines .marked")).to_have_text("line 17 of forty thousand")
+    address = page.url
+    page.goto("/")
+    page.goto(address)
+    expect(page.locator(".lines .marked")).to_have_text("line 17 of forty thousand")
+
+
+def test_colours_are_shown_and_control_sequences_are_not_obeyed(service: RunningService, page: Page):
+    printed = r"\033[1;31mred\033[0m plain\033[2J\033]0;title\007 <b>bold</b>\n"
+    service.cli("run", "--id", "colours", "--", "printf", printed)
+    page.goto("/jobs/colours")
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("red plain <b>bold</b>")
+    expect(log.locator(".sgr-f1.sgr-bold")).to_have_text("red")
+
+
+def test_a_waiting_job_says_why_and_what_goes_first(service: RunningService, page: Page):
+    for number in range(os.cpu_count() or 1):
+        service.cli("run", "--id", f"holds-{number}", "--detach", "--", "sleep", "100")
+    service.cli("run", "--id", "waits", "--detach", "--", "true")
+    page.goto("/jobs/waits")
+    expect(page.get_by_role("heading", name="Why it waits")).to_be_visible()
+    expect(page.locator(".reasons")).to_contain_text("slots of pool 'local' are in use")
+    for number in range(os.cpu_count() or 1):
+        service.cli("cancel", f"holds-{number}")
+    expect(page.get_by_role("heading", name="waits")).to_contain_text("succeeded")
+
+
+def test_a_queue_is_paused_from_its_page(service: RunningService, page: Page):
+    page.goto("/queues/default")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
+def test_a_pool_is_checked_from_its_page(service: RunningService, page: Page):
+    page.goto("/pools/local")
+    page.get_by_role("button", name="Check").click()
+    expect(page.get_by_role("heading", name="Check of pool local")).to_be_visible()
+    expect(page.locator(".findings li").first).to_contain_text("ok")
+
+
+def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
+    service: RunningService, page: Page
+):
+    page.goto("/jobs")
+    address = service.url
+    service.kill()
+    expect(page.get_by_text("The service does not answer")).to_be_visible()
+    service.port = int(address.rpartition(":")[2])
+    service.start()
+    expect(page.get_by_text("The service does not answer")).to_be_hidden()
+    service.cli("run", "--id", "after-all", "--", "true")
+    expect(page.get_by_role("link", name="after-all")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, scheme: str):
+    script = "echo hi; echo no >&2; touch a"
+    service.cli("run", "--id", f"axe-{scheme}", "--artifact", "*", "--", "sh", "-c", script)
+    with _signed_in(service, browser, scheme) as page:
+        for path in (
+            "/",
+            "/jobs",
+            f"/jobs/axe-{scheme}",
+            "/queues",
+            "/queues/default",
+            "/pools/local",
+            "/audit",
+        ):
+            page.goto(path)
+            serious = [
+                (one["id"], [node["html"] for node in one["nodes"]][:3])
+                for one in Axe().run(page).response["violations"]
+                if one["impact"] in ("serious", "critical")
+            ]
+            assert not serious, path
+
+
+def test_a_narrow_screen_needs_no_sideways_scrolling(service: RunningService, browser: Browser):
+    with _signed_in(service, browser, "light") as page:
+        page.set_viewport_size({"width": 360, "height": 700})
+        for path in ("/", "/jobs", "/queues", "/queues/default", "/pools/local", "/audit"):
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
