@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+from runyard import registry_cache
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.secret import hash_secret, new_secret
 from runyard.clock import SystemClock
@@ -101,12 +102,15 @@ class Service:
                 ),
                 others=stores.loops,
             )
+            cache_counters = await stack.enter_async_context(
+                registry_cache.running(self._settings.registry_cache, self._folders.data)
+            )
             services = ApiServices(
                 ledger=ledger,
                 logs=stores.logs,
                 artifacts=stores.artifacts,
                 clock=self._clock,
-                render_metrics=lambda: render_metrics(ledger),
+                render_metrics=lambda: render_metrics(ledger, cache_counters),
                 is_ready=dispatcher.not_ready,
             )
             listening = stack.enter_context(self._listen(services))
@@ -296,6 +300,10 @@ def check_settings(settings: Settings) -> None:
     """Everything that `serve` would refuse of the settings, without starting anything. Raises ConfigError that lists
     every problem."""
     problems = [*_queue_problems(settings), *store_problems(settings)]
+    try:
+        registry_cache.cache_settings(settings.registry_cache, settings.data)
+    except ConfigError as error:
+        problems.append(error.message)
     try:
         create_ledger(settings.ledger_url, clock=SystemClock())
     except ConfigError as error:

@@ -21,6 +21,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -43,6 +44,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def checked_address(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise ValueError(f"{value!r} is no address; write host:port, like 127.0.0.1:7700")
+    return value
+
+
 class ServerSection(Section):
     """`listen` is host:port; `advertise_url` what agents and pods call back, derived from it where it is None."""
 
@@ -52,10 +60,7 @@ class ServerSection(Section):
     @field_validator("listen")
     @classmethod
     def _is_an_address(cls, value: str) -> str:
-        host, colon, port = value.rpartition(":")
-        if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{value!r} is no address; write host:port, like 127.0.0.1:7700")
-        return value
+        return checked_address(value)
 
     @property
     def host(self) -> str:
@@ -171,6 +176,50 @@ class PoolSection(BaseModel):
         return self.model_extra or {}
 
 
+class UpstreamSection(Section):
+    """A registry behind the cache. `login`: `cache` serves it to whoever reaches the cache, under these credentials or
+    none; `request` only under each request's own."""
+
+    url: str
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    docker_config: Path | None = None
+    login: Literal["cache", "request"] = "cache"
+
+    @model_validator(mode="after")
+    def _one_source(self) -> UpstreamSection:
+        has_login = (self.username, self.password, self.password_file) != (None, None, None)
+        if has_login and self.docker_config is not None:
+            raise ValueError("`docker_config` and `username` say the same; keep one")
+        if (self.login == "request") and (has_login or self.docker_config is not None):
+            raise ValueError('with `login = "request"` the cache uses no credentials of its own; remove them')
+        return self
+
+
+class RegistryCacheSection(Section):
+    """The pull-through cache of image registries; off while `listen` is None. `directory` None: DATA/registry-cache.
+
+    `upstreams` by the first part of a path; none is Docker's default registry. `default` is for names without it.
+    """
+
+    listen: str | None = None
+    directory: Path | None = None
+    upstreams: dict[str, UpstreamSection] = {}
+    default: str | None = None
+    any_upstream: bool = False
+    bytes_max: Size = 50 << 30
+    tag_ttl: Duration = 300.0
+    stale_if_error: Duration = 7 * DAY_S
+    rights_ttl: Annotated[Duration, Field(le=600)] = 60.0
+    asks_login: bool = False
+
+    @field_validator("listen")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        return value if value is None else checked_address(value)
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         extra="forbid",
@@ -188,6 +237,7 @@ class Settings(BaseSettings):
     workspaces: WorkspacesSection = WorkspacesSection()
     object_store: ObjectStoreSection = ObjectStoreSection()
     retention: RetentionSection = RetentionSection()
+    registry_cache: RegistryCacheSection = RegistryCacheSection()
     queues: dict[Name, QueueSection] = {}
     tenants: dict[Name, TenantPut] = {}
     pools: dict[Name, PoolSection] = {}
@@ -275,7 +325,14 @@ def _problems(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: no such key; remove it or correct its name")
         else:
-            given = "" if key.startswith("object_store") else f" (given: {problem['input']!r:.80})"  # I11
-            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{given}")
+            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}{_given(problem)}")
     count = len(lines)
     return f"{count} problem{'s' if count > 1 else ''}:\n  " + "\n  ".join(lines)
+
+
+def _given(problem: ErrorDetails) -> str:
+    """The value, but no password or key (I11), nor a whole table, which may hold one."""
+    value, place = problem["input"], [str(part) for part in problem["loc"]]
+    if isinstance(value, dict) or "password" in place or place[0] == "object_store":
+        return ""
+    return f" (given: {value!r:.80})"

@@ -5,15 +5,21 @@ how this process is itself.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from runyard.ledger.port import Ledger
+from runyard.registry.cache.counters import Counters
 
 
-async def render_metrics(ledger: Ledger) -> bytes:
+async def render_metrics(ledger: Ledger, registry_cache: Counters | None = None) -> bytes:
     """The exposition text. Its label sets are bounded by the numbers of queues and pools."""
     registry = CollectorRegistry()
+    if registry_cache is not None:
+        registry.register(RegistryCacheCollector(registry_cache))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     await _process(registry)
@@ -64,3 +70,38 @@ async def _pools(registry: CollectorRegistry, ledger: Ledger) -> None:
         slots.labels(name, "running").set(pool.running)
         slots.labels(name, "idle").set(max(pool.settings.slots - used, 0))
         healthy.labels(name).set(pool.health.value == "healthy")
+
+
+def render_cache_metrics(counters: Counters) -> bytes:
+    """For a registry cache that runs alone."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(RegistryCacheCollector(counters))
+    return generate_latest(registry)
+
+
+class RegistryCacheCollector(Collector):
+    """The registry cache's own counts."""
+
+    def __init__(self, counters: Counters) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        counts = self._counters
+        name = "runyard_registry_cache"
+        answers = CounterMetricFamily(
+            f"{name}_answers", "Manifests and blobs by how they were had", labels=["how"]
+        )
+        for how in ("hits", "misses", "joined", "stale", "denied", "corrupt"):
+            answers.add_metric([how], getattr(counts, how))
+        yield answers
+        carried = CounterMetricFamily(f"{name}_bytes", "Bytes fetched and served", labels=["way"])
+        carried.add_metric(["fetched"], counts.upstream_bytes)
+        carried.add_metric(["served"], counts.served_bytes)
+        yield carried
+        yield CounterMetricFamily(
+            f"{name}_upstream_requests", "Requests to upstreams", value=counts.upstream_requests
+        )
+        yield CounterMetricFamily(f"{name}_evictions", "Blobs removed for room", value=counts.evictions)
+        yield GaugeMetricFamily(f"{name}_stored_bytes", "Bytes on disk", value=counts.stored_bytes)
+        yield GaugeMetricFamily(f"{name}_stored_blobs", "Blobs on disk", value=counts.stored_blobs)

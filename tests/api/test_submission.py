@@ -143,7 +143,7 @@ def test_defaults_merge_mappings_and_replace_everything_else():
         ({"limits": {"rum": "5m"}}, "defaults.limits.rum"),
         ({"id": "x"}, "defaults.id"),
         ({"tenant": "x"}, "defaults.tenant"),
-        ({"image": "python"}, "defaults.image"),
+        ({"image": "No Image"}, "defaults.image"),
     ],
 )
 async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults, field):
@@ -156,8 +156,6 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"image": "python:3.12"}, "image"),
-        ({"steps": [{"run": "true", "image": "x"}]}, "steps.0.image"),
         ({"secrets": ["TOKEN"]}, "secrets"),
         ({"services": {"db": {"image": "postgres"}}}, "services"),
         ({"network": {"allow": ["example.com"]}}, "network.allow"),
@@ -169,6 +167,23 @@ async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin
     assert error["code"] == "not_built"
     assert error["field"] == field
     assert error["cure"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"image": "Python:3.12"}, "image"),
+        ({"image": "http://host/x"}, "image"),
+        ({"image": "a b"}, "image"),
+        ({"steps": [{"run": "true", "image": "x:"}]}, "steps.0.image"),
+        ({"steps": [{"run": "true", "image": "x@sha256:12"}]}, "steps.0.image"),
+    ],
+)
+async def test_what_no_image_can_be_called_is_refused(admin, change, field):
+    error = (await admin.put("/api/v1/jobs/x", json=a_document(**change))).json()["error"]
+
+    assert error["field"] == field
+    assert "python:3.12" in error["cure"]
 
 
 async def test_a_job_that_no_pool_could_run_is_taken_only_with_a_queue_limit_of_its_own(admin):

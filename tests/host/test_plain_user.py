@@ -12,9 +12,11 @@ import pytest
 import runyard
 from runyard.host import host_tree, probe
 from runyard.host.linux import boot_id, boottime
-from runyard.host.plan import Plan
+from runyard.host.plan import Plan, PlanImage, PlanStep
 from tests.host import fake_service
+from tests.host.images.layers import Stack, entry, link
 from tests.host.world import Limits, sh
+from tests.registry_server import busybox_entries
 
 pytestmark = pytest.mark.service
 NOBODY = 65534
@@ -75,6 +77,32 @@ def plan_for(folder: Path, steps, fields) -> Plan:
             **fields,
         }
     )
+
+
+@pytest.mark.skipif(not Path(PYTHON).exists(), reason="there is no python3 that an ordinary user can run")
+def test_an_ordinary_user_runs_a_step_in_an_image_with_the_one_id_there_is():
+    folder = Path(tempfile.mkdtemp(prefix="runyard-layers-"))
+    try:
+        folder.chmod(0o755)
+        stack = Stack(folder)
+        stack.unpack(*busybox_entries("lower"))
+        stack.unpack(
+            entry("etc/os-release", "upper\n"), link("workspace", "/oldroot/tmp"), link("etc/hosts", "/x")
+        )
+        image = PlanImage(layers=tuple(str(root) for root in reversed(stack.roots)))
+        script = "id -u; cat /etc/os-release; echo x > /etc/mine; touch made; ls /workspace; "
+        script += "grep -c localhost /etc/hosts"
+        steps = [
+            PlanStep(name=name, command=("/bin/sh", "-c", words), env={"PATH": "/bin"}, image=0)
+            for name, words in (("a", script), ("b", "cat /etc/mine; ls"))
+        ]
+        bwrap = probe.choose_bwrap(probe.probe(NOBODY).bwraps)
+        records, logs = run_as_nobody(*steps, images=(image,), bwrap=bwrap.path)
+        assert records[-1]["outcome"]["kind"] == "succeeded", (records, logs)
+        assert logs["000.stdout"].split() == ["0", "upper", "made", "2"]
+        assert logs["001.stdout"].split() == ["x", "made"]
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.mark.skipif(not Path(PYTHON).exists(), reason="there is no python3 that an ordinary user can run")

@@ -77,9 +77,9 @@ def test_a_part_that_is_not_built_is_refused_with_field_and_cure(
     service: RunningService, tmp_path: Path
 ) -> None:
     file = tmp_path / "job.yaml"
-    file.write_text("image: python:3.12\nsteps: [{run: 'true'}]\n")
+    file.write_text("services: {db: {image: 'postgres:17'}}\nsteps: [{run: 'true'}]\n")
     done = service.cli("submit", str(file), check=4)
-    assert b"image" in done.stderr
+    assert b"services" in done.stderr
     assert done.stdout == b""
 
 

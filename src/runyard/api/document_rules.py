@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import binascii
 import posixpath
+import re
 from collections.abc import Iterator
 
 from runyard.api.errors import InvalidDocument, NotBuilt
@@ -21,6 +22,11 @@ ENV_BYTES_MAX = 128 * 1024
 ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, its NUL included
 COMMAND_BYTES_MAX = 1 << 20  # half of what execve takes with the usual stack limit
 
+_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_IMAGE = re.compile(
+    rf"(?:[A-Za-z0-9.\-\[\]:]+/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
+)
+
 
 def check_is_built(document: JobDocument) -> None:
     """Raises InvalidDocument of NotBuilt: every part that would be ignored is refused instead."""
@@ -33,12 +39,6 @@ def check_is_built(document: JobDocument) -> None:
 
 
 def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
-    images = "remove it: steps run on the pool's own system for now"
-    if document.image is not None:
-        yield "image", images
-    for index, step in enumerate(document.steps):
-        if step.image is not None:
-            yield f"steps.{index}.image", images
     secret = "remove it; and put no secret into env instead, where everyone who may read the job sees it"
     if document.secrets:
         yield "secrets", secret
@@ -51,12 +51,26 @@ def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
 def check_bounds(document: JobDocument) -> None:
     """Raises InvalidDocument."""
     problems = [
+        *_image_problems(document),
         *_step_problems(document),
         *_file_problems(document),
         *_git_problems(document),
     ]
     if problems:
         raise InvalidDocument(problems)
+
+
+def _image_problems(document: JobDocument) -> Iterator[Invalid]:
+    """What no registry could ever have by that name; the pool's registry client knows the whole grammar."""
+    named = [("image", document.image)]
+    named += [(f"steps.{index}.image", step.image) for index, step in enumerate(document.steps)]
+    for field, image in named:
+        if image is not None and not _IMAGE.fullmatch(image):
+            yield Invalid(
+                f"{field}: {image!r:.200} is no image name",
+                field=field,
+                cure="write [host[:port]/]repository[:tag][@sha256:digest], like python:3.12",
+            )
 
 
 def _step_problems(document: JobDocument) -> Iterator[Invalid]:

@@ -31,6 +31,7 @@ SHELLS = {"sh": ("/bin/sh", "-e", "-c"), "bash": ("/bin/bash", "-e", "-c")}
 
 def spec_of(document: JobDocument) -> JobSpec:
     network = document.network if isinstance(document.network, str) else "none"
+    names_image = document.image is not None or any(step.image is not None for step in document.steps)
     return JobSpec(
         steps=tuple(_step_of(step, number) for number, step in enumerate(document.steps, start=1)),
         name=document.name,
@@ -40,8 +41,9 @@ def spec_of(document: JobDocument) -> JobSpec:
         labels=document.labels,
         env=document.env,
         dir=document.dir,
+        image=document.image,
         workspace=_workspace_of(document.workspace),
-        requirements=_requirements_of(document.requirements, network),
+        requirements=_requirements_of(document.requirements, network, needs_images=names_image),
         limits=Limits(
             queue_s=document.limits.queue, start_s=document.limits.start, run_s=document.limits.run
         ),
@@ -66,6 +68,7 @@ def _step_of(step: StepDocument, number: int) -> Step:
         env=step.env,
         timeout_s=step.timeout,
         condition=StepCondition(step.condition),
+        image=step.image,
     )
 
 
@@ -92,7 +95,7 @@ def _file_of(path: str, content: str | FileContentDocument) -> FileSource:
     return FileSource(path=path, content_base64=content.base64 or "", url=content.url, sha256=content.sha256)
 
 
-def _requirements_of(needs: RequirementsDocument, network: str) -> Requirements:
+def _requirements_of(needs: RequirementsDocument, network: str, *, needs_images: bool) -> Requirements:
     return Requirements(
         isolation=Isolation.parse(needs.isolation),
         cpu_millis=needs.cpu,
@@ -102,6 +105,7 @@ def _requirements_of(needs: RequirementsDocument, network: str) -> Requirements:
         os=needs.os,
         labels=needs.labels,
         network=network,
+        needs_images=needs_images,
     )
 
 
@@ -115,6 +119,7 @@ def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
         "tenant": spec.tenant,
         "priority": spec.priority,
         "labels": dict(spec.labels),
+        "image": spec.image,
         "env": dict(spec.env),
         "dir": spec.dir,
         "steps": [_step_document(step) for step in spec.steps],
@@ -147,6 +152,7 @@ def _step_document(step: Step) -> dict[str, Any]:
     else:
         document |= {"run": step.command[-1], "shell": shell}
     return document | {
+        "image": step.image,
         "dir": step.dir,
         "env": dict(step.env),
         "timeout": step.timeout_s,

@@ -76,12 +76,18 @@ class ThrowawayService:
 
 @contextlib.asynccontextmanager
 async def throwaway_service(
-    *, slots: int, at: Path | None = None, ledger_url: str | None = None, queue: str | None = None
+    *,
+    slots: int,
+    at: Path | None = None,
+    ledger_url: str | None = None,
+    queue: str | None = None,
+    pool: str = "",
 ) -> AsyncIterator[ThrowawayService]:
     """A started service with `slots` slots, beneath `at` or the system's temporary folder. `ledger_url` None: a ledger
-    of its own, in SQLite. With `queue` its pool is named so and serves that queue alone."""
+    of its own, in SQLite. With `queue` its pool is named so and serves that queue alone. `pool` is
+    added to the pool's section of the config."""
     with tempfile.TemporaryDirectory(prefix="runyard-bench-", dir=at) as folder:
-        service = _laid_out(Path(folder), _config(slots, ledger_url, queue))
+        service = _laid_out(Path(folder), _config(slots, ledger_url, queue) + pool)
         await service.start()
         try:
             yield service

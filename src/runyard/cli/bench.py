@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
-    backlog, claim, claim-postgres, wake, takeover, histories, survival, idle, workspace,
-    workspaces, cache.
+    backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, histories, survival, idle,
+    registry-cache, registry-cache-cold, workspace, workspaces, cache.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -57,6 +57,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         cache_restore,
         claims,
         histories,
+        image_measures,
+        registry_cache,
         sandbox_start,
         service_measures,
         survival,
@@ -78,9 +80,14 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "claim-postgres": lambda: claims.claims_on_postgres(queued=waiting, rounds=rounds),
         "wake": lambda: service_measures.wake_across_services(rounds=rounds),
         "histories": lambda: histories.histories(count=60 if short else 300),
+        "image": lambda: image_measures.image_first_byte(rounds=rounds),
+        "image-steps": lambda: image_measures.further_step(rounds=rounds),
+        "image-burst": lambda: image_measures.image_burst(rounds=1 if short else 3),
         "survival": lambda: survival.survival(kills=3 if short else 100),
         "idle": service_measures.idleness,
         "takeover": lambda: takeover.takeover(rounds=1 if short else 5, lease_s=3.0 if short else 15.0),
+        "registry-cache": lambda: registry_cache.warm_blob(rounds=rounds),
+        "registry-cache-cold": registry_cache.cold_pulls,
         "workspace": lambda: workspace.second_workspace(rounds=rounds),
         "workspaces": lambda: workspace.workspaces_at_once(rounds=max(3, rounds // 4)),
         "cache": lambda: cache_restore.cache_restore(rounds=3 if short else rounds),

@@ -54,6 +54,11 @@ COMMANDS = (
     Command("prune", "prune:prune", "Remove resources that no job owns any more."),
     Command("doctor", "doctor:doctor", "Say what this host can isolate, and the cure for what it cannot."),
     Command("serve", "serve:serve", "Run the service."),
+    Command(
+        "registry-cache",
+        "registry_cache:registry_cache",
+        "Run the registry cache alone, without the service.",
+    ),
     Command("bench", "bench:bench", "Measure this host and this service."),
     Command("simulate", "simulate:simulate", "Play seeded histories of faults, and check every promise."),
 )

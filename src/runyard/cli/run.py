@@ -39,7 +39,7 @@ def run(
     command
         What to run, after `--`.
     image
-        Container image to run it in.
+        OCI image to run it in, such as python:3.12; without it, the pool's own system.
     queue
         Queue to submit to (default: default).
     tenant

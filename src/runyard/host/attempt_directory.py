@@ -12,16 +12,16 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from runyard.host.cgroups import AttemptCgroup, CgroupTree
 from runyard.host.journal import ENDED, STARTED, JournalReader, Record
-from runyard.host.linux import boottime
+from runyard.host.linux import boot_id, boottime
 from runyard.host.plan import Plan
 from runyard.host.removal import remove_tree
 
-PLAN, LOCK, JOURNAL, STOP = "plan.json", "lock", "journal", "stop"
+PLAN, LOCK, JOURNAL, STOP, BEGAN = "plan.json", "lock", "journal", "stop", "began"
 WORKSPACE, TMP, OUTPUTS, UPPER, WORK = "workspace", "tmp", "outputs", "upper", "work"
 REPOSITORIES, BASE_UPPER, BASE_WORK = "repositories", "base-upper", "base-work"
 WRITABLE = (WORKSPACE, TMP, OUTPUTS, UPPER, REPOSITORIES, BASE_UPPER)  # where what a job writes comes to lie
@@ -34,6 +34,15 @@ class StopRequest:
 
     grace_s: float
     asked_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """When an attempt began on this host: seconds of the clock, and CLOCK_BOOTTIME of the boot `boot_id`."""
+
+    at: float
+    boottime: float
+    boot_id: str
 
 
 class AttemptDirectory:
@@ -67,6 +76,19 @@ class AttemptDirectory:
         with os.fdopen(fd, "w") as file:
             file.write(plan.to_json())
         os.replace(temporary, self.file(PLAN))
+
+    def begin(self) -> Began:
+        """Before the plan, where that takes long to make: limits count from the first call, over a restart too."""
+        os.makedirs(self.path, mode=0o711, exist_ok=True)
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            began = Began(**json.loads(Path(self.file(BEGAN)).read_text()))
+            if began.boot_id == boot_id():
+                return began
+        began = Began(at=time.time(), boottime=boottime(), boot_id=boot_id())
+        temporary = self.file(f".{BEGAN}.{os.getpid()}")
+        Path(temporary).write_text(json.dumps(asdict(began)))
+        os.replace(temporary, self.file(BEGAN))
+        return began
 
     def read_plan(self) -> Plan:
         return Plan.from_json(Path(self.file(PLAN)).read_text())

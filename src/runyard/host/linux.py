@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 CLONE_NEWNS = 0x00020000
@@ -16,7 +18,13 @@ MS_REC, MS_PRIVATE, MS_SLAVE = 0x4000, 0x40000, 0x80000
 MNT_DETACH = 2
 
 RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_BENEATH = 0x02, 0x04, 0x08
-_SYS_OPENAT2 = 437  # the same number on every architecture
+_SYS_OPENAT2, _SYS_OPEN_TREE, _SYS_MOVE_MOUNT, _SYS_MOUNT_SETATTR = (
+    437,
+    428,
+    429,
+    442,
+)  # on every architecture
+_MOUNT_ATTR_RDONLY, _MOUNT_ATTR_NOSUID, _MOUNT_ATTR_NODEV, _MOUNT_ATTR_IDMAP = 0x1, 0x2, 0x4, 0x00100000
 
 _FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 0x01, 0x02
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER, _PR_SET_NAME, _PR_SET_NO_NEW_PRIVS = 1, 36, 15, 38
@@ -80,6 +88,18 @@ def unmount(target: str) -> None:
     _checked(_libc.umount2(os.fsencode(target), MNT_DETACH), target)
 
 
+@contextlib.contextmanager
+def working_directory(path: str) -> Iterator[None]:
+    """For a call that takes relative paths only. Not for a process with threads."""
+    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.chdir(path)
+    try:
+        yield
+    finally:
+        os.fchdir(before)
+        os.close(before)
+
+
 def openat2(directory_fd: int, path: str, flags: int, *, mode: int = 0, resolve: int) -> int:
     """open(2) with RESOLVE_ flags, relative to an open directory."""
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, resolve)
@@ -103,6 +123,47 @@ def punch_hole(fd: int, begin: int, end: int) -> None:
 def reserve_space(fd: int, size: int) -> None:
     """Takes disk space for the file's first `size` bytes now; the file keeps its length."""
     _checked(_libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE, 0, size), "fallocate")
+
+
+def sync_file_system(path: str) -> None:
+    """Writes out everything of the file system that holds `path`. Blocks, and on a busy disk for long."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _checked(_libc.syncfs(fd), path)
+    finally:
+        os.close(fd)
+
+
+def clone_mount(path: str) -> int:
+    """A mount of the folder `path` that stands nowhere yet, open. Source: open_tree(2)."""
+    at_fdcwd, open_tree_clone = -100, 1
+    flags = open_tree_clone | os.O_CLOEXEC
+    return _checked(_libc.syscall(_SYS_OPEN_TREE, at_fdcwd, os.fsencode(path), flags), path)
+
+
+def map_mount(mount_fd: int, user_namespace_fd: int) -> None:
+    """Makes a mount that stands nowhere yet show ids on disk as the namespace maps them: nosuid, nodev, read-only.
+    Raises EINVAL where the file system cannot. Source: mount_setattr(2)."""
+    attributes = struct.pack(
+        "QQQQ",
+        _MOUNT_ATTR_IDMAP | _MOUNT_ATTR_RDONLY | _MOUNT_ATTR_NOSUID | _MOUNT_ATTR_NODEV,
+        0,
+        0,
+        user_namespace_fd,
+    )
+    at_empty_path = 0x1000
+    _checked(
+        _libc.syscall(_SYS_MOUNT_SETATTR, mount_fd, b"", at_empty_path, attributes, len(attributes)),
+        "mount_setattr",
+    )
+
+
+def attach_mount(mount_fd: int, target: str) -> None:
+    """Source: move_mount(2)."""
+    from_empty_path, at_fdcwd = 0x4, -100
+    _checked(
+        _libc.syscall(_SYS_MOVE_MOUNT, mount_fd, b"", at_fdcwd, os.fsencode(target), from_empty_path), target
+    )
 
 
 def die_with_parent(signal_number: int) -> None:

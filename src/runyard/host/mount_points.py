@@ -8,6 +8,7 @@ RESOLVE_NO_SYMLINKS) before each start; no process of the job lives between this
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -23,22 +24,31 @@ class HostileRoot(Exception):
     """The root holds something at a mount point that would lead elsewhere. Nothing was mounted."""
 
 
-def prepare(root: str, *, directories: Iterable[str] = (), files: Iterable[str] = ()) -> None:
+def prepare(
+    root: str,
+    *,
+    directories: Iterable[str] = (),
+    files: Iterable[str] = (),
+    owner: int | None = None,
+    replaces_links: bool = False,
+) -> None:
     """Sees to it that each path (absolute, as the job sees it) is a directory or a regular file within `root`.
 
-    Missing ones are made. Raises HostileRoot naming the path where a link or another kind of thing stands in the way.
+    Missing ones are made, and are `owner`'s. A link that stands for a file is replaced with `replaces_links`: images
+    have them (resolv.conf -> …/stub-resolv.conf), and the root must be a copy of the attempt's own. Raises HostileRoot
+    naming the path where anything else stands in the way.
     """
     root_fd = os.open(root, _DIRECTORY)
     try:
         for path in directories:
-            os.close(_open_directory(root_fd, path))
+            os.close(_open_directory(root_fd, path, owner))
         for path in files:
-            _ensure_file(root_fd, path)
+            _ensure_file(root_fd, path, owner, replaces_links=replaces_links)
     finally:
         os.close(root_fd)
 
 
-def _open_directory(root_fd: int, path: str) -> int:
+def _open_directory(root_fd: int, path: str, owner: int | None) -> int:
     """The directory, opened; made with its parents where missing."""
     names = [name for name in path.split("/") if name]
     if ".." in names or not path.startswith("/"):
@@ -46,7 +56,7 @@ def _open_directory(root_fd: int, path: str) -> int:
     current = os.dup(root_fd)
     try:
         for index, name in enumerate(names):
-            following = _enter(current, name, "/" + "/".join(names[: index + 1]))
+            following = _enter(current, name, "/" + "/".join(names[: index + 1]), owner)
             os.close(current)
             current = following
     except BaseException:
@@ -55,20 +65,24 @@ def _open_directory(root_fd: int, path: str) -> int:
     return current
 
 
-def _enter(directory_fd: int, name: str, shown: str) -> int:
+def _enter(directory_fd: int, name: str, shown: str, owner: int | None) -> int:
     try:
         return openat2(directory_fd, name, _DIRECTORY, resolve=_RESOLVE)
     except FileNotFoundError:
         os.mkdir(name, 0o755, dir_fd=directory_fd)
+        if owner is not None:
+            os.chown(name, owner, owner, dir_fd=directory_fd, follow_symlinks=False)
         return openat2(directory_fd, name, _DIRECTORY, resolve=_RESOLVE)
     except OSError as error:
         raise _hostile(directory_fd, name, shown, error) from None
 
 
-def _ensure_file(root_fd: int, path: str) -> None:
+def _ensure_file(root_fd: int, path: str, owner: int | None, *, replaces_links: bool) -> None:
     parent, _, name = path.rpartition("/")
-    directory_fd = _open_directory(root_fd, parent or "/")
+    directory_fd = _open_directory(root_fd, parent or "/", owner)
     try:
+        if replaces_links:
+            _remove_link(directory_fd, name)
         flags = os.O_PATH | os.O_NOFOLLOW
         try:
             fd = openat2(directory_fd, name, flags, resolve=_RESOLVE)
@@ -85,6 +99,12 @@ def _ensure_file(root_fd: int, path: str) -> None:
             )
     finally:
         os.close(directory_fd)
+
+
+def _remove_link(directory_fd: int, name: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISLNK(os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode):
+            os.unlink(name, dir_fd=directory_fd)
 
 
 def _hostile(directory_fd: int, name: str, shown: str, error: OSError) -> Exception:

@@ -19,8 +19,19 @@ NETWORK_NONE, NETWORK_OPEN = "none", "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanImage:
+    """An unpacked image: its layers' folders from the top down; whom its steps run as, in ids of the image."""
+
+    layers: tuple[str, ...]
+    user_id: int = 0
+    group_id: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanStep:
-    """One step: the whole environment, `directory` as the step sees it, `condition` success | failure | always."""
+    """One step: the whole environment, `directory` as the step sees it, `condition` success | failure | always;
+    `image` numbers one of the plan's, None is the host's allow-list."""
 
     name: str
     command: tuple[str, ...]
@@ -28,6 +39,7 @@ class PlanStep:
     directory: str = "/workspace"
     timeout_s: float | None = None
     condition: str = "success"
+    image: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +132,7 @@ class HostTree:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`user_id` None: the attempt runs as the service's own user. `root_directory` None: the host's allow-list.
+    `id_base` is the first host id of the slot's range, which images run in; None: there is one id only.
     `start_limit_s` counts from `created_boottime` (CLOCK_BOOTTIME of the boot `boot_id`)."""
 
     name: str
@@ -134,6 +147,8 @@ class Plan:
     user_id: int | None = None
     bwrap: str = "bwrap"
     root_directory: str | None = None
+    images: tuple[PlanImage, ...] = ()
+    id_base: int | None = None
     host_tree: HostTree = field(default_factory=HostTree)
     network: str = NETWORK_NONE
     slirp: str = "slirp4netns"
@@ -167,6 +182,7 @@ class Plan:
             steps=tuple(_step(step) for step in document.pop("steps")),
             files=tuple(PlanFile(**file) for file in document.pop("files")),
             git=None if git is None else _git(git),
+            images=tuple(_image(image) for image in document.pop("images", ())),
             fetch=_fetch_rules(document.pop("fetch")),
             caches=None if caches is None else _caches(caches),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
@@ -185,6 +201,10 @@ def _shallow(value: Any) -> dict[str, Any]:
 
 def _step(document: dict[str, Any]) -> PlanStep:
     return PlanStep(command=tuple(document.pop("command")), **document)
+
+
+def _image(document: dict[str, Any]) -> PlanImage:
+    return PlanImage(layers=tuple(document.pop("layers")), groups=tuple(document.pop("groups")), **document)
 
 
 def _git(document: dict[str, Any]) -> PlanGit:

@@ -18,9 +18,12 @@ _OOM_SCORE = b"300"  # when the host runs out of memory, a job goes before any s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a child becomes. `user_id` None keeps the user. `join` puts it into its control group, as first thing."""
+    """What a child becomes. `user_id` None keeps the user; `group_id` None is the same number. `join` puts it into its
+    control group, as first thing."""
 
     user_id: int | None = None
+    group_id: int | None = None
+    groups: tuple[int, ...] = ()
     join: Callable[[], None] | None = None
     rlimits: Mapping[int, int] = field(default_factory=dict)
 
@@ -90,8 +93,9 @@ def _become(
     for limit, value in identity.rlimits.items():
         resource.setrlimit(limit, (value, value))
     if identity.user_id is not None:
-        os.setgroups([])
-        os.setresgid(identity.user_id, identity.user_id, identity.user_id)
+        group_id = identity.user_id if identity.group_id is None else identity.group_id
+        os.setgroups(identity.groups)
+        os.setresgid(group_id, group_id, group_id)
         os.setresuid(identity.user_id, identity.user_id, identity.user_id)
     forbid_new_privileges()
     die_with_parent(signal.SIGKILL)

@@ -35,12 +35,17 @@ def remove_tree(path: str | os.PathLike[str]) -> None:
     except FileNotFoundError:
         return
     try:
-        if not _unlink(parent_fd, name):
-            _Removal(parent_fd, name).run()
+        remove_entry(parent_fd, name)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}: {error.filename or name!r}", os.fspath(path)) from None
     finally:
         os.close(parent_fd)
+
+
+def remove_entry(parent_fd: int, name: str) -> None:
+    """The same for one name in an open directory."""
+    if not _unlink(parent_fd, name):
+        _Removal(parent_fd, name).run()
 
 
 class _Removal:

@@ -34,11 +34,22 @@ class DirectoryRoot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayRoot:
+    """An image's layers, the lowest first, under a layer of the attempt's own, stacked by bubblewrap (0.11). The mount
+    points must have been prepared in `upper`, where they cover whatever lies beneath."""
+
+    layers: tuple[str, ...]
+    upper: str
+    work: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sandbox:
-    """`device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
+    """`inner_ids` are the user and group inside. `capabilities` are those over the sandbox's own ids.
+    `device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
     on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories."""
 
-    root: HostRoot | DirectoryRoot
+    root: HostRoot | DirectoryRoot | OverlayRoot
     workspace: str
     tmp: str
     outputs: str
@@ -49,11 +60,16 @@ class Sandbox:
     folders: tuple[tuple[str, str], ...] = ()
     shm_bytes: int | None = None
     has_host_network: bool = False
+    inner_ids: tuple[int, int] = (INNER_ID, INNER_ID)
+    capabilities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Descriptors:
-    """Inherited descriptors by number; None is not used."""
+    """Inherited descriptors by number; None is not used. `user_namespace` is one to enter instead of a new one, with
+    whatever ids it has."""
+
+    user_namespace: int | None = None
 
     seccomp: int | None = None
     status: int | None = None
@@ -62,11 +78,18 @@ class Descriptors:
 
 def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
     """bubblewrap's options, in order; the command is not among them."""
-    arguments = ["--unshare-user", "--uid", str(INNER_ID), "--gid", str(INNER_ID)]
+    if descriptors.user_namespace is not None:
+        namespace = str(descriptors.user_namespace)
+        arguments = ["--userns", namespace, "--sync-fd", namespace]  # the latter keeps it from the command
+    else:
+        user_id, group_id = sandbox.inner_ids
+        arguments = ["--unshare-user", "--uid", str(user_id), "--gid", str(group_id)]
     arguments += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
     if not sandbox.has_host_network:
         arguments.append("--unshare-net")
     arguments += ["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--hostname", HOSTNAME]
+    for capability in sandbox.capabilities:
+        arguments += ["--cap-add", capability]
     arguments += _root(sandbox.root)
     arguments += _devices(sandbox)
     arguments += ["--proc", "/proc", "--bind", sandbox.tmp, TMP]
@@ -88,7 +111,10 @@ def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
     return arguments
 
 
-def _root(root: HostRoot | DirectoryRoot) -> list[str]:
+def _root(root: HostRoot | DirectoryRoot | OverlayRoot) -> list[str]:
+    if isinstance(root, OverlayRoot):
+        sources = [argument for layer in root.layers for argument in ("--overlay-src", layer)]
+        return [*sources, "--overlay", root.upper, root.work, "/"]
     if isinstance(root, DirectoryRoot):
         return ["--ro-bind" if root.read_only else "--bind", root.path, "/"]
     arguments: list[str] = []

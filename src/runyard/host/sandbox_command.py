@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runyard.host import attempt_directory as folders
 from runyard.host.attempt_directory import AttemptDirectory
 from runyard.host.cgroups import AttemptCgroup
+from runyard.host.images.ids import ROOT_CAPABILITIES
+from runyard.host.images.roots import GENERATED, ImageRoots
 from runyard.host.mount_points import prepare
-from runyard.host.plan import NETWORK_OPEN, Plan, PlanStep
+from runyard.host.plan import NETWORK_OPEN, Plan, PlanImage, PlanStep
 from runyard.host.process import OPEN_FILES_MAX, Identity
 from runyard.host.sandbox import (
     HOME,
+    INNER_ID,
     MOUNT_POINTS,
     OUTPUTS,
     TMP,
@@ -22,6 +26,7 @@ from runyard.host.sandbox import (
     Descriptors,
     DirectoryRoot,
     HostRoot,
+    OverlayRoot,
     Sandbox,
     options,
 )
@@ -40,11 +45,20 @@ class Place:
     cgroup: AttemptCgroup | None
     stage: Stage | None
     seccomp_filter: bytes | None
+    roots: ImageRoots
 
-    @property
-    def identity(self) -> Identity:
-        return Identity(
-            user_id=self.plan.user_id,
+    def identity(self, image: PlanImage | None = None) -> Identity:
+        """Whom a program runs as on the host: the attempt's id, or an image's user in the slot's range."""
+        base = self.plan.id_base
+        ids = Identity(user_id=self.plan.user_id)
+        if image is not None and base is not None:
+            ids = Identity(
+                user_id=base + image.user_id,
+                group_id=base + image.group_id,
+                groups=tuple(base + group for group in image.groups),
+            )
+        return replace(
+            ids,
             join=None if self.cgroup is None else self.cgroup.join,
             rlimits=_rlimits(self.plan, has_cgroup=self.cgroup is not None),
         )
@@ -80,7 +94,16 @@ def sandboxed(
 ) -> Command:
     """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
     sandbox = _sandbox(place, step, extras or Extras())
-    return bubblewrap(place, sandbox, step.command, identity=place.identity, block=block)
+    if step.image is None:
+        return bubblewrap(place, sandbox, step.command, identity=place.identity(), block=block)
+    return bubblewrap(
+        place,
+        sandbox,
+        step.command,
+        identity=place.identity(place.plan.images[step.image]),
+        block=block,
+        user_namespace=place.roots.user_namespace(step.image) if place.stage else None,
+    )
 
 
 def bubblewrap(
@@ -90,17 +113,27 @@ def bubblewrap(
     *,
     identity: Identity,
     block: tuple[int, int] = (-1, -1),
+    user_namespace: int | None = None,
 ) -> Command:
-    """The start of `command` in that sandbox, as `identity`."""
+    """The start of `command` in that sandbox, as `identity`, in a `user_namespace` of its own where there is none."""
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
     inherit = [status_write]
+    namespace = None
+    if user_namespace is not None:
+        namespace = os.dup(user_namespace)
+        inherit.append(namespace)
     seccomp = None
     if place.seccomp_filter is not None:
         seccomp = _memory_file("seccomp", place.seccomp_filter)
         inherit.append(seccomp)
     if block[0] >= 0:
         inherit.append(block[0])
-    descriptors = Descriptors(seccomp=seccomp, status=status_write, block=block[0] if block[0] >= 0 else None)
+    descriptors = Descriptors(
+        seccomp=seccomp,
+        status=status_write,
+        block=block[0] if block[0] >= 0 else None,
+        user_namespace=namespace,
+    )
     arguments = b"\0".join(os.fsencode(option) for option in options(sandbox, descriptors)) + b"\0"
     arguments_fd = _memory_file("arguments", arguments)
     return Command(
@@ -115,19 +148,56 @@ def bubblewrap(
 
 def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
     plan, stage = place.plan, place.stage
+    files, inner_ids = extras.files, (INNER_ID, INNER_ID)
+    capabilities: tuple[str, ...] = ()
+    root: HostRoot | DirectoryRoot | OverlayRoot
+    if step.image is None:
+        root = _prepared_root(place, files)
+    else:
+        image = plan.images[step.image]
+        files = _with_generated(place, files)
+        root = place.roots.root(step.image, [target for _, target in files])
+        inner_ids = image.user_id, image.group_id
+        if image.user_id == 0 and stage is not None:
+            capabilities = ROOT_CAPABILITIES
+        _hand_over(place, image)
     return Sandbox(
-        root=_prepared_root(place, extras.files),
+        root=root,
         workspace=place.source(folders.WORKSPACE),
         tmp=place.source(folders.TMP),
         outputs=place.source(folders.OUTPUTS),
         directory=step.directory,
         env={**step.env, **extras.extra_env},
         device_directory=stage.devices if stage else None,
-        files=extras.files,
+        files=files,
         folders=extras.folders,
         shm_bytes=min(SHM_BYTES, plan.limits.memory_bytes or SHM_BYTES),
         has_host_network=extras.has_host_network,
+        inner_ids=inner_ids,
+        capabilities=capabilities,
     )
+
+
+def _with_generated(place: Place, files: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Our /etc/hosts and its like, where a step's own files are not already of that name."""
+    taken = {target for _, target in files}
+    if place.stage is not None:
+        generated = [(f"{place.stage.root}{path}", path) for path in GENERATED]
+    else:
+        generated = [(source, target) for source, target in place.plan.host_tree.binds if target in GENERATED]
+    return (*files, *((source, target) for source, target in generated if target not in taken))
+
+
+def _hand_over(place: Place, image: PlanImage) -> None:
+    """The folders of the attempt are its next step's user's own; what other users made in them stays theirs."""
+    if place.plan.id_base is None:
+        return
+    owner = place.identity(image)
+    assert owner.user_id is not None
+    assert owner.group_id is not None
+    for folder in (folders.WORKSPACE, f"{folders.TMP}/home", folders.OUTPUTS):
+        with contextlib.suppress(FileNotFoundError):  # /tmp/home is the job's to remove
+            os.chown(place.source(folder), owner.user_id, owner.group_id, follow_symlinks=False)
 
 
 def _prepared_root(place: Place, files: Sequence[tuple[str, str]]) -> HostRoot | DirectoryRoot:
@@ -157,7 +227,7 @@ def bare(place: Place, step: PlanStep) -> Command:
     return Command(
         argv=step.command,
         env=env,
-        identity=place.identity,
+        identity=place.identity(),
         directory=directory,
         is_sandboxed=False,
     )

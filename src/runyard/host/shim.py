@@ -24,6 +24,7 @@ from runyard.host.attempt_directory import AttemptDirectory, StopRequest
 from runyard.host.cgroups import AttemptCgroup, Counters
 from runyard.host.disk_watch import DiskWatch
 from runyard.host.egress import Egress
+from runyard.host.images.roots import ImageRoots
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
@@ -96,12 +97,15 @@ class Attempt:
         self._wakeup_fd = wakeup_fd
         self.plan = plan = directory.read_plan()
         self._cgroup = AttemptCgroup(plan.cgroups, plan.name) if plan.cgroups.version else None
+        stage = stage if plan.user_id is not None else None
+        self._roots = ImageRoots(plan, directory, None if stage is None else stage.image)
         self._place = Place(
             plan=plan,
             directory=directory,
             cgroup=self._cgroup,
-            stage=stage if plan.user_id is not None else None,
+            stage=stage,
             seccomp_filter=seccomp_filter,
+            roots=self._roots,
         )
         self._disk_watch = DiskWatch(str(directory.path), folders.WRITABLE, plan.disk)
         self._log = AttemptLog(plan.log_directory, plan.log_bytes_max)
@@ -168,6 +172,7 @@ class Attempt:
             if plan.root_directory is not None:
                 upper, work = file(folders.UPPER), file(folders.WORK)
                 mount_overlay(place.stage.image, lower=plan.root_directory, upper=upper, work=work)
+        self._roots.mount_all()
 
     def _fill_workspace(self) -> Verdict | None:
         if self.plan.git is None and not self.plan.files:

@@ -134,10 +134,12 @@ class Program:
 
     def _start(self) -> Child:
         pipes = {name: os.pipe2(os.O_CLOEXEC) for name in self._logs}
-        user_id = self._command.identity.user_id
+        user_id, group_id = self._command.identity.user_id, self._command.identity.group_id
         for name, (read_end, write_end) in pipes.items():
             if user_id is not None:
-                os.fchown(write_end, user_id, user_id)  # or the job could not open /dev/stderr
+                os.fchown(
+                    write_end, user_id, user_id if group_id is None else group_id
+                )  # or the job could not open /dev/stderr
             os.set_blocking(read_end, False)  # what the poll announces, the job may have read
             self._pipes[read_end] = self._logs[name]
             self._poll.register(read_end, select.POLLIN)

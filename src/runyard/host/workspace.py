@@ -29,6 +29,8 @@ def make_folders(place: Place) -> None:
         os.makedirs(path, mode=0o755, exist_ok=True)
         if owner is not None:
             os.chown(path, owner, owner)
+    if place.plan.images:
+        os.chmod(place.directory.file(folders.TMP), 0o1777)  # of several users, as each has it
 
 
 def fill(place: Place, setup: Setup) -> None:

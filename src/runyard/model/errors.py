@@ -14,6 +14,13 @@
     │   ├── LedgerUnavailable     the database cannot be reached, written or understood
     │   └── IsolationUnavailable  this host cannot isolate as demanded; nothing was run
     ├── Fenced                    this process no longer owns the pool; stop acting for it, touch nothing
+    ├── RegistryError             an image registry gave us no image
+    │   ├── RegistryNotFound      no such repository, tag, manifest or blob
+    │   ├── RegistryDenied        no rights with these credentials, or an address that may not be reached
+    │   ├── RegistryThrottled     too many requests; wait `after_s`
+    │   ├── RegistryUnreachable   no answer, or one of its own faults; the same request may pass later
+    │   ├── RegistryCorrupt       what came is not what its digest or size said
+    │   └── ImageUnsupported      an image, but none that runs here: platform, format, size
     └── ProviderError             a place failed us; the class says what dispatch does next
         ├── QuotaExceeded         wait; the user is told
         ├── NoCapacity            wait, or spill to another pool
@@ -96,6 +103,40 @@ class IsolationUnavailable(OperatorError):
 
 class Fenced(RunyardError):
     code = "fenced"
+
+
+class RegistryError(RunyardError):
+    code = "registry"
+
+
+class RegistryNotFound(RegistryError):
+    code = "registry_not_found"
+
+
+class RegistryDenied(RegistryError):
+    code = "registry_denied"
+
+
+class RegistryThrottled(RegistryError):
+    code = "registry_throttled"
+
+    def __init__(
+        self, message: str, *, field: str | None = None, cure: str | None = None, after_s: float
+    ) -> None:
+        super().__init__(message, field=field, cure=cure)
+        self.after_s = after_s
+
+
+class RegistryUnreachable(RegistryError):
+    code = "registry_unreachable"
+
+
+class RegistryCorrupt(RegistryError):
+    code = "registry_corrupt"
+
+
+class ImageUnsupported(RegistryError):
+    code = "image_unsupported"
 
 
 class ProviderError(RunyardError):

@@ -54,7 +54,8 @@ class StepCondition(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One command. `command` is the whole argument vector; `dir` is relative to the workspace or absolute inside."""
+    """One command. `command` is the whole argument vector; `dir` is relative to the workspace or absolute inside;
+    `image` is the one it runs in, None for the pool's own system."""
 
     name: str
     command: tuple[str, ...]
@@ -62,6 +63,7 @@ class Step:
     env: Mapping[str, str] = field(default_factory=dict)
     timeout_s: float | None = None
     condition: StepCondition = StepCondition.SUCCESS
+    image: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,8 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What was asked for, with every default filled in. `outputs` maps a name to a file relative to the workspace."""
+    """What was asked for, with every default filled in. `image` is that of steps which name none. `outputs` maps a name
+    to a file relative to the workspace."""
 
     steps: tuple[Step, ...]
     name: str | None = None
@@ -134,6 +137,7 @@ class JobSpec:
     labels: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     dir: str | None = None
+    image: str | None = None
     workspace: Workspace = field(default_factory=Workspace)
     requirements: Requirements = field(default_factory=Requirements)
     limits: Limits = field(default_factory=Limits)
@@ -141,6 +145,16 @@ class JobSpec:
     artifacts: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     cache: tuple[NamedCache, ...] = ()
+
+    def image_of(self, step: Step) -> str | None:
+        """The image that a step runs in; None is the pool's own system."""
+        return step.image if step.image is not None else self.image
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Every image that a step runs in, once, in the steps' order."""
+        named = (self.image_of(step) for step in self.steps)
+        return tuple(dict.fromkeys(image for image in named if image is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

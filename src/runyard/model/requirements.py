@@ -31,7 +31,7 @@ class Requirements:
     """A job's needs, which are also its limits while it runs.
 
     `cpu_millis` is in thousandths of a core. `disk_bytes`, `arch` and `os` are None where the job does not care.
-    `network` is part of it because a place may be unable to give any.
+    `network` and `needs_images` (a step names an image) are part of it because a place may be unable to give any.
     """
 
     isolation: Isolation = Isolation.CONTAINER
@@ -42,10 +42,11 @@ class Requirements:
     os: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = "none"
+    needs_images: bool = False
 
     def class_key(self) -> str:
         """Equal requirements have equal keys: 16 hexadecimal digits, stable over processes and releases."""
-        document = {
+        document: dict[str, object] = {
             "isolation": self.isolation.word,
             "cpu": self.cpu_millis,
             "memory": self.memory_bytes,
@@ -55,6 +56,8 @@ class Requirements:
             "labels": sorted(self.labels.items()),
             "network": self.network,
         }
+        if self.needs_images:  # only then, so that classes keep their keys
+            document["needs_images"] = True
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 

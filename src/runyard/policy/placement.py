@@ -49,6 +49,8 @@ def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
         )
     if requirements.network != "none" and not pool.has_network_open:
         return f"pool '{pool.name}' cannot give a network, the job demands network {requirements.network}"
+    if requirements.needs_images and not pool.has_images:
+        return f"pool '{pool.name}' cannot run a step in an image, and the job names one"
     return _label_misfit(requirements, pool)
 
 

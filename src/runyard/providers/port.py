@@ -31,6 +31,7 @@ class Capabilities:
     isolation: Isolation
     is_host_bound: bool = False
     has_network_open: bool = True
+    has_images: bool = False
     can_lose_log_lines: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
@@ -187,7 +188,7 @@ class RunContext(Protocol):
 
     async def record_phase(self, name: str, at: float) -> None:
         """A phase began (epoch seconds). `running` is the first step's start and is recorded before it is shown;
-        others: `preparing`, `workspace`, `cache`, `step:<name>`, `collecting`. Repeats change nothing."""
+        others: `image`, `preparing`, `workspace`, `cache`, `step:<name>`, `collecting`. Repeats change nothing."""
         ...
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:

@@ -167,7 +167,7 @@ async def test_slots_have_user_ids_of_their_own_and_cannot_read_each_other(tmp_p
             (tmp_path / f"pool/attempts/runyard-0123456789abcdef-{n}/workspace/mine").stat().st_uid
             for n in (1, 2)
         ]
-        assert owners == [731_600_000, 731_600_001]
+        assert owners == [731_601_000, 731_666_536]
 
 
 async def test_memory_of_the_requirements_is_the_limit(tmp_path):
@@ -236,7 +236,7 @@ async def test_without_isolation_a_step_runs_in_its_folders_under_its_id_and_lim
         outcome = await provider.run_job(request(script, slot=1, requirements=bare), context)
         assert (outcome.reason.code, outcome.signal, outcome.exit_code) == (ReasonCode.SIGNAL, 9, None)
         lines = context.log().splitlines()
-        assert lines[0] == "731600001"
+        assert lines[0] == "731666536"
         assert lines[1].endswith("/workspace")
         assert context.outputs == {"o": "x\n"}
         missing = JobSpec(steps=(Step(name="a", command=("nope",)),), requirements=bare)

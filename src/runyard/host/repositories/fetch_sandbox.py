@@ -32,7 +32,7 @@ def fetch_identity(place: Place, user_id: int | None = None) -> Identity:
     plan = place.plan
     if user_id is None and plan.user_id is not None:
         user_id = plan.user_id if plan.fetch.user_id is None else plan.fetch.user_id
-    return Identity(user_id=user_id, join=place.identity.join, rlimits=_rlimits())
+    return Identity(user_id=user_id, join=place.identity().join, rlimits=_rlimits())
 
 
 class GitFailed(Exception):

@@ -10,6 +10,8 @@ from typing import Any
 from runyard.model.errors import ConfigError
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import WANTED, GitCredential, parse_git_credentials
+from runyard.registry.credentials import Registries, parse_registries
+from runyard.registry.reference import canonical_host, is_host, is_repository
 
 GIT_PROTOCOLS = ("https", "ssh", "http", "git", "file")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kMGT]i?)?B?")
@@ -20,10 +22,11 @@ _BINARY = {"ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalOptions:
     """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each;
-    `cache_disk_max` bounds all named caches together, `cache_entry_max` each. `cpu` (cores)
-    and `memory` set the budget; None: the host's, less the reserve. A slot's user id is
-    `uid_base + slot`, clear of real users; that of what fetches is the one before them. `repository_bytes_max` 0
-    keeps no repositories. `isolation` none runs jobs bare that accept it."""
+    `cache_disk_max` bounds all named caches together, `cache_entry_max` each. `cpu` (cores) and `memory` set the
+    budget; None: the host's, less the reserve. A slot's user ids are the 65536 from
+    `uid_base + slot * 65536` on, clear of real users and of /etc/subuid; that of what fetches is the one before them.
+    `repository_bytes_max` 0 keeps no repositories. `image_disk_max` is for unpacked images; `registry_mirrors` leads
+    images of a host to HOST[/PREFIX]. `isolation` none runs jobs bare that accept it."""
 
     isolation: Isolation = Isolation.CONTAINER
     git_protocols: tuple[str, ...] = ("https", "ssh")
@@ -45,6 +48,9 @@ class LocalOptions:
     pids_max: int = 4096
     uid_base: int = 731_000_000
     kill_grace_s: float = 10.0
+    image_disk_bytes_max: int = 20 << 30
+    registries: Registries = field(default_factory=Registries)
+    registry_mirrors: Mapping[str, str] = field(default_factory=dict)
 
 
 def parse_options(pool: str, options: Mapping[str, Any]) -> LocalOptions:
@@ -52,9 +58,16 @@ def parse_options(pool: str, options: Mapping[str, Any]) -> LocalOptions:
     values: dict[str, Any] = {}
     problems: list[str] = []
     for key, value in options.items():
+        if key == "registries":
+            try:
+                values[key] = parse_registries(value, field=f"pools.{pool}.registries")
+            except ConfigError as error:
+                problems.append(error.message.removeprefix(f"pools.{pool}."))
+            continue
         entry = _KEYS.get(key)
         if entry is None:
-            problems.append(f"{key} is not known; known are {', '.join(sorted(_KEYS))}")
+            known = ", ".join(sorted((*_KEYS, "registries")))
+            problems.append(f"{key} is not known; known are {known}")
             continue
         name, parse, wanted = entry
         try:
@@ -128,6 +141,15 @@ def _labels(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _mirrors(value: Any) -> dict[str, str]:
+    mirrors = _labels(value)
+    for host, mirror in mirrors.items():
+        prefix, _, path = mirror.partition("/")
+        if not is_host(host) or not is_host(prefix) or (path and not is_repository(path)):
+            raise ValueError
+    return {canonical_host(host): mirror for host, mirror in mirrors.items()}
+
+
 def _cpu(value: Any) -> int:
     if isinstance(value, bool):
         raise ValueError
@@ -171,6 +193,12 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "cache_entry_max": ("cache_entry_bytes_max", parse_size, "a size, such as '2Gi'"),
     "files_max": ("files_max", _whole(1000, 1_000_000_000), "a whole number from 1000"),
     "pids_max": ("pids_max", _whole(16, 4_000_000), "a whole number from 16"),
-    "uid_base": ("uid_base", _whole(100_000, 4_000_000_000), "a user id from 100000, clear of real users"),
+    "uid_base": (
+        "uid_base",
+        _whole(100_000, 2_000_000_000),
+        "a user id from 100000 to 2000000000, clear of real users",
+    ),
+    "image_disk_max": ("image_disk_bytes_max", parse_size, "a size, such as '50Gi'"),
+    "registry_mirrors": ("registry_mirrors", _mirrors, 'a table of host = "host[:port][/prefix]"'),
     "kill_grace": ("kill_grace_s", _seconds, "seconds from 0 to 3600"),
 }

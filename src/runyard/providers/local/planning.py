@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import posixpath
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from runyard.host import plan as host_plan
+from runyard.host.attempt_directory import Began
 from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.disk_watch import DiskLimits
+from runyard.host.images.ids import id_base
+from runyard.host.images.store import ReadyImage
 from runyard.host.linux import boot_id, boottime
 from runyard.host.plan import (
     FetchRules,
@@ -20,9 +24,10 @@ from runyard.host.plan import (
     PlanCredential,
     PlanFile,
     PlanGit,
+    PlanImage,
     PlanStep,
 )
-from runyard.host.sandbox import HOME, OUTPUTS, PATH, WORKSPACE
+from runyard.host.sandbox import HOME, INNER_ID, OUTPUTS, PATH, WORKSPACE
 from runyard.model.job import JobSpec, NamedCache, Step
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import GitCredential
@@ -56,20 +61,31 @@ class Destination:
 
 
 def make_plan(
-    request: AttemptRequest, facts: HostFacts, options: LocalOptions, destination: Destination
+    request: AttemptRequest,
+    facts: HostFacts,
+    options: LocalOptions,
+    destination: Destination,
+    *,
+    images: Mapping[str, ReadyImage] | None = None,
+    began: Began | None = None,
 ) -> Plan:
+    """`images` are the job's, by name; `began`: since when the limit of the start counts, None is now."""
     spec, requirements = request.spec, request.spec.requirements
+    images = images or {}
+    base = id_base(options.uid_base, request.slot)
     return Plan(
         name=request.key.resource_name,
         boot_id=boot_id(),
-        created_at=time.time(),
-        created_boottime=boottime(),
-        steps=tuple(_step(request, step) for step in spec.steps),
+        created_at=time.time() if began is None else began.at,
+        created_boottime=boottime() if began is None else began.boottime,
+        steps=tuple(_step(request, step, images) for step in spec.steps),
         log_directory=str(destination.log_directory),
         artifact_directory=str(destination.artifact_directory),
         log_bytes_max=destination.log_bytes_max,
         isolation=host_plan.NONE if facts.isolation is Isolation.NONE else host_plan.CONTAINER,
-        user_id=options.uid_base + request.slot if facts.has_user_ids else None,
+        user_id=_user_id(base, spec, images) if facts.has_user_ids else None,
+        images=tuple(_image(image) for image in images.values()),
+        id_base=base if facts.has_user_ids else None,
         bwrap=facts.bwrap,
         host_tree=HostTree() if facts.has_user_ids else facts.host_tree,
         network=requirements.network,
@@ -108,20 +124,34 @@ def make_plan(
     )
 
 
-def _step(request: AttemptRequest, step: Step) -> PlanStep:
+def _step(request: AttemptRequest, step: Step, images: Mapping[str, ReadyImage]) -> PlanStep:
     spec = request.spec
+    name = spec.image_of(step)
+    image = None if name is None else images[name]
     directory = step.dir if step.dir is not None else spec.dir
     return PlanStep(
         name=step.name,
         command=step.command,
-        env=step_environment(request, step),
+        env=step_environment(request, step, {} if image is None else image.env),
         directory=posixpath.normpath(posixpath.join(WORKSPACE, directory or "")),
         timeout_s=step.timeout_s,
         condition=step.condition.value,
+        image=None if name is None else list(images).index(name),
     )
 
 
-def step_environment(request: AttemptRequest, step: Step) -> dict[str, str]:
+def _image(image: ReadyImage) -> PlanImage:
+    user = image.user
+    return PlanImage(layers=image.layers, user_id=user.user_id, group_id=user.group_id, groups=user.groups)
+
+
+def _user_id(id_base: int, spec: JobSpec, images: Mapping[str, ReadyImage]) -> int:
+    """Whose the workspace is: the first step's user, as its image knows it."""
+    name = spec.image_of(spec.steps[0]) if spec.steps else None
+    return id_base + (INNER_ID if name is None else images[name].user.user_id)
+
+
+def step_environment(request: AttemptRequest, step: Step, image_env: Mapping[str, str]) -> dict[str, str]:
     """Exactly what INTERFACE.md lists; nothing of the service's own."""
     return {
         "PATH": PATH,
@@ -133,6 +163,7 @@ def step_environment(request: AttemptRequest, step: Step) -> dict[str, str]:
         "RUNYARD_STEP": step.name,
         "RUNYARD_WORKSPACE": WORKSPACE,
         "RUNYARD_OUTPUTS": OUTPUTS,
+        **image_env,
         **request.spec.env,
         **step.env,
     }

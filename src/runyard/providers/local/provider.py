@@ -6,14 +6,16 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from runyard.host import findings, host_tree, journal
-from runyard.host.attempt_directory import AttemptDirectory
+from runyard.host.attempt_directory import AttemptDirectory, Began
 from runyard.host.egress import RESOLV_CONF
 from runyard.host.findings import Level, Verdict
+from runyard.host.images.probing import probe_images
+from runyard.host.images.store import ReadyImage
 from runyard.host.journal import Record
 from runyard.host.probe import ProbeResults, probe
 from runyard.host.runner import AttemptRunner
@@ -23,10 +25,11 @@ from runyard.model.attempt import UID_LENGTH, AttemptKey
 from runyard.model.errors import IsolationUnavailable, RunyardError, Unreachable
 from runyard.model.finding import Finding
 from runyard.model.job import JobSpec
-from runyard.model.outcome import Outcome
+from runyard.model.outcome import Outcome, ReasonCode, refused
 from runyard.model.pool import Availability, Demand, Supply
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.local.admission import HostSupply, admit, host_labels, measure_supply
+from runyard.providers.local.images import AttemptImages, placement
 from runyard.providers.local.options import LocalOptions, parse_options
 from runyard.providers.local.planning import Destination, HostFacts, make_plan
 from runyard.providers.port import (
@@ -42,7 +45,7 @@ from runyard.providers.port import (
 
 START_S = 2.0
 _STAGE = "/run/runyard/stage"
-_BENCH_SLOT = 900_000  # an id clear of all slots
+_BENCH_SLOT = 17_000  # its ids are clear of all slots, and below 2**31, where bubblewrap loses count
 _VITAL = ("bwrap", "user_namespaces", "mount_namespace", "seccomp")
 _PHASES = {
     journal.PREPARING: "preparing",
@@ -55,8 +58,8 @@ T = TypeVar("T")
 
 
 class LocalProvider:
-    """Owns `data_directory`: `attempts/` with a directory each, `sandbox/` with the generated files of /etc,
-    `caches/` with the named caches of its jobs."""
+    """Owns `data_directory`: `attempts/` with a directory each, `images/`, `sandbox/` with the generated files of
+    /etc, `caches/` with the named caches of its jobs."""
 
     def __init__(self, config: ProviderConfig) -> None:
         self._pool = config.pool
@@ -70,6 +73,8 @@ class LocalProvider:
         self._supply: HostSupply | None = None
         self._zygote: Zygote | None = None
         self._runner: AttemptRunner | None = None
+        self._images: AttemptImages | None = None
+        self._no_images = "the provider was not started"
 
     @property
     def options(self) -> LocalOptions:
@@ -83,8 +88,11 @@ class LocalProvider:
             isolation=Isolation.NONE if bare else verdict.isolation,
             is_host_bound=True,
             has_network_open=bare or verdict.has_network_open,
+            has_images=not self._no_images,
             labels={**host_labels(), **self._options.labels},
-            description=f"no isolation, as configured; {findings.DISK}" if bare else verdict.description,
+            description=f"no isolation, as configured; {findings.DISK}"
+            if bare
+            else f"{verdict.description}; {_describe_images(self._no_images, verdict.level)}",
         )
 
     @property
@@ -112,6 +120,7 @@ class LocalProvider:
             cache_directory=str(self._folder / "caches"),
             host_tree=await asyncio.to_thread(host_tree.host_tree, str(self._folder / "sandbox" / "etc")),
         )
+        await self._start_images(verdict)
         self._supply = await asyncio.to_thread(measure_supply, self._options, self._folder)
         self._zygote = Zygote(stage=stage, cgroups=results.cgroup_tree)
         self._runner = AttemptRunner(self._zygote)
@@ -122,6 +131,8 @@ class LocalProvider:
             await self._zygote.close()
         if self._runner is not None:
             self._runner.close()
+        if self._images is not None:
+            await self._images.close()
 
     async def can_dequeue(self, requirements: Requirements) -> Availability:
         supply = _started(self._supply)
@@ -145,23 +156,38 @@ class LocalProvider:
         )
 
         directory = self._directory(attempt.key)
+        images: Mapping[str, ReadyImage] = {}
+        began: Began | None = None
+        if not directory.exists and attempt.spec.images:
+            began = directory.begin()
+            obtained = await self._obtain_images(attempt, context, directory, began)
+            if isinstance(obtained, Outcome):
+                return obtained
+            images = obtained
         if not directory.exists and not context.may_create(START_S):
             raise Unreachable(f"the lease of pool '{self._pool}' ends before a start would")
 
         async def on_record(record: Record) -> None:
             await _record_phase(attempt.spec, context, record)
 
-        end = await runner.run(
-            directory,
-            lambda: make_plan(attempt, facts, self._options, destination),
-            on_record,
-        )
+        facts_told = asyncio.ensure_future(_record_placement(attempt, images, context))
+        try:
+            end = await runner.run(
+                directory,
+                lambda: make_plan(attempt, facts, self._options, destination, images=images, began=began),
+                on_record,
+            )
+            await facts_told
+        finally:
+            facts_told.cancel()
         if end.outputs:
             await context.record_outputs(end.outputs)
         return end.outcome
 
     async def stop_job(self, key: AttemptKey, *, grace_s: float) -> None:
         await asyncio.to_thread(self._directory(key).request_stop, grace_s)
+        if self._images is not None:
+            self._images.stop(key.resource_name)
 
     async def handle_queue_size(self, demand: Demand, records: Records) -> Supply:
         slots = self.shape.slots
@@ -169,7 +195,7 @@ class LocalProvider:
 
     async def check(self) -> Sequence[Finding]:
         results = await asyncio.to_thread(self._prepare)
-        return [*findings.findings(results), await self._check_start()]
+        return [*findings.findings(results), self._check_images(), await self._check_start()]
 
     async def list_resources(self) -> ResourceListing:
         return await asyncio.to_thread(self._list_resources)
@@ -181,6 +207,8 @@ class LocalProvider:
         cgroups = _started(self._facts).cgroups
         try:
             await asyncio.to_thread(self._directory(key).destroy, cgroups)
+            if self._images is not None:
+                self._images.store.release(name)
         except Exception as error:  # the sweep asks again; a torn file of one attempt must not end it
             raise Unreachable(f"{name} could not be removed: {error}") from None
 
@@ -194,6 +222,29 @@ class LocalProvider:
         return SandboxBench(
             _started(self._runner), lambda name, path: bench_plan(template, name, path), folder
         )
+
+    async def _start_images(self, verdict: Verdict) -> None:
+        """The store of images, where the host can run any; else the reason why not."""
+        folder = self._folder / "images"
+        if self._options.isolation is Isolation.NONE:
+            self._no_images = "images need a sandbox, and the pool is configured to give none"
+        else:
+            self._no_images = await asyncio.to_thread(
+                probe_images,
+                folder,
+                bwrap=verdict.bwrap.path if verdict.bwrap else None,
+                id_base=self._options.uid_base if verdict.level is Level.ROOT else None,
+            )
+        if not self._no_images:
+            self._images = AttemptImages(folder, self._options)
+            await self._images.start(self._attempts)
+
+    async def _obtain_images(
+        self, attempt: AttemptRequest, context: RunContext, directory: AttemptDirectory, began: Began
+    ) -> Mapping[str, ReadyImage] | Outcome:
+        if self._images is None:
+            return refused(ReasonCode.REQUIREMENTS, f"pool '{self._pool}' has no images: {self._no_images}")
+        return await self._images.obtain(attempt, context, directory, began)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -225,6 +276,15 @@ class LocalProvider:
                 found.append(Resource(name=entry.name, created_at=made_at, is_running=directory.is_alive()))
         return ResourceListing(resources=tuple(found), is_complete=True)
 
+    def _check_images(self) -> Finding:
+        verdict = _started(self._verdict)
+        return Finding(
+            name="images",
+            ok=not self._no_images,
+            message=_describe_images(self._no_images, verdict.level),
+            cure="see docs/images.md, What the host must have" if self._no_images else "",
+        )
+
     async def _check_start(self) -> Finding:
         began = time.perf_counter()
         bench = self.bench()
@@ -253,6 +313,14 @@ def _started(value: T | None) -> T:
     return value
 
 
+async def _record_placement(
+    attempt: AttemptRequest, images: Mapping[str, ReadyImage], context: RunContext
+) -> None:
+    """Beside the start, which does not wait for it."""
+    if images:
+        await context.record_placement(placement(attempt, images))
+
+
 async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> None:
     what, at = record["what"], float(record["at"])
     if what == journal.STEP_STARTED:
@@ -278,6 +346,14 @@ def _unavailable(pool: str, results: ProbeResults) -> IsolationUnavailable:
         field=f"pools.{pool}",
         cure=f"{cures}; or set isolation = 'none' for the pool, for jobs that accept it",
     )
+
+
+def _describe_images(no_images: str, level: Level) -> str:
+    if no_images:
+        return f"no images: {no_images}"
+    if level is Level.ROOT:
+        return "images with their own users (65536 ids for each slot)"
+    return "images with one user id, so no user of an image but the one that its steps run as"
 
 
 def _stage_path(folder: Path) -> str:
