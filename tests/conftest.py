@@ -2,12 +2,14 @@
 
 import os
 import random
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 from blockbuster import BlockBuster, blockbuster_ctx
 
 # No deadline: on a shared machine it only tells how busy the others are. Never derandomized: each run looks
@@ -22,6 +24,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A service within the test's own process must not write between what its command line prints.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     if config.getoption("--long"):
         hypothesis.settings.load_profile("long")
     else:

@@ -86,7 +86,8 @@ class _NoPageRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         path = scope.get("path", "")
-        return (Match.NONE, {}) if path.startswith("/api/") else super().matches(scope)
+        is_apis = path.startswith("/api/") or "\0" in path
+        return (Match.NONE, {}) if is_apis else super().matches(scope)
 
 
 async def _no_page(request: Request) -> Response:
