@@ -14,6 +14,8 @@ from runyard.model.errors import Unreachable
 from runyard.model.machine import BindingState, MachineState
 from runyard.model.outcome import lost
 from runyard.model.pool import Fence
+from runyard.testing.machine_provider import MachineProvider
+from runyard.testing.machine_world import CONTACT_S
 from runyard.testing.scripted_provider import ScriptedProvider
 from runyard.testing.simulation.service import Plant
 
@@ -189,9 +191,11 @@ class LogsOfUnfinishedJobsExpire(LedgerWith):
         return [AttemptKey(row["uid"], row["number"]) for row in found]
 
 
-class JobsExpireBeforeTheirLogs(LedgerWith):
-    async def list_attempts(self, uid):
-        return []
+class ForgetsItsLogs(Wrapped):
+    """A store of which a forgotten job's logs are not deleted with it: nothing knows them any more."""
+
+    async def delete_job(self, uid):
+        return None
 
 
 class UnfinishedJobsExpire(LedgerWith):
@@ -242,19 +246,19 @@ class DrainsBusyMachines(LedgerWith):
 
 
 class CondemnsUnheard(LedgerWith):
-    """A machine that did not call in for a moment is dead."""
-
-    async def list_machines(self, pool, *, with_gone=False):
-        return [
-            dataclasses.replace(machine, contact_at=machine.contact_at and machine.contact_at - 30.0)
-            for machine in await self._wrapped.list_machines(pool, with_gone=with_gone)
-        ]
+    """A machine that did not call in for a moment is dead, and its attempts are lost with it, before it is ended."""
 
     async def fence_machine(self, fence, name, reason):
-        """And its attempts are lost with it, before it is ended."""
         await self._wrapped.fence_machine(fence, name, reason)
         self.sql("UPDATE machines SET state = 'gone' WHERE name = ?", name)
         return True
+
+
+def hears_badly(provider: Any) -> Any:
+    if isinstance(provider, MachineProvider):
+        moment_s = 1.5 * CONTACT_S
+        provider._is_silent = lambda machine, at: at - (machine.contact_at or at) > moment_s
+    return provider
 
 
 class ForgetsOnTakeover(LedgerWith):
@@ -294,9 +298,13 @@ class StartsAgain(Wrapped):
 
 
 class ClearsBeforeSettle(Wrapped):
+    """Whoever owns the pool after a crash right then finds nothing, and starts it again. (Machines are no places that
+    could be cleared so.)"""
+
     async def run_job(self, attempt, context):
         outcome = await self._wrapped.run_job(attempt, context)
-        self._wrapped.world.destroy(attempt.key.resource_name)
+        if isinstance(self._wrapped, ScriptedProvider):
+            self._wrapped.world.destroy(attempt.key.resource_name)
         return outcome
 
 
@@ -348,11 +356,11 @@ PLANTED: dict[str, tuple[Plant, set[str]]] = {
     "forgotten without settling": (Plant(ledger=ForgetsWithoutSettling), {"I10"}),
     "pool dropped with what it runs": (Plant(ledger=DropsPoolsUnsettled), {"counters", "I10", "ownership"}),
     "log of an unfinished job expires": (Plant(ledger=LogsOfUnfinishedJobsExpire), {"retention"}),
-    "job deleted before its log": (Plant(ledger=JobsExpireBeforeTheirLogs), {"retention"}),
+    "job forgotten, its log left": (Plant(store=ForgetsItsLogs), {"retention"}),
     "unfinished job expires": (Plant(ledger=UnfinishedJobsExpire), {"I1", "retention"}),
     "taken back after the take": (Plant(ledger=UnbindsWhatIsTaken), {"I4", "once"}),
     "busy machine drained": (Plant(ledger=DrainsBusyMachines), {"I9"}),
-    "machine lost without its end": (Plant(ledger=CondemnsUnheard), {"I4", "once"}),
+    "machine lost without its end": (Plant(ledger=CondemnsUnheard, provider=hears_badly), {"I4", "once"}),
     "unfinished attempts not read at a takeover": (Plant(ledger=ForgetsOnTakeover), {"I10", "I6"}),
     "lost wake-up without timer": (Plant(ledger=LostWakeUps), {"I10"}),
     "silence read as absence": (Plant(provider=SilenceIsAbsence), {"I4", "once"}),

@@ -108,15 +108,20 @@ class Following:
 
     def __init__(self, world: ProviderWorld, provider: Provider, request: AttemptRequest) -> None:
         self.context = world.context(request)
+        self._world, self._key = world, request.key
         self._deadline_s = world.deadline_s
         self.task = asyncio.create_task(provider.run_job(request, self.context))
 
     async def is_running(self) -> None:
-        """Returns once the command was seen running."""
+        """Returns once the command was seen running and has said so itself: a stop may else come before its first
+        word, and a start that happened would not be counted."""
         reached = asyncio.create_task(self.context.reached("running"))
         async with asyncio.timeout(self._deadline_s):
             await asyncio.wait({reached, self.task}, return_when=asyncio.FIRST_COMPLETED)
         assert reached.done(), f"it ended before it ran: {self.task}"
+        async with asyncio.timeout(self._deadline_s):
+            while not self._world.count_starts(self._key) and not self.task.done():  # noqa: ASYNC110 -- a file tells
+                await asyncio.sleep(0.01)
 
     async def outcome(self) -> Outcome:
         async with asyncio.timeout(self._deadline_s):

@@ -58,6 +58,7 @@ class Plant:
     ledger: Callable[[Ledger], Any] = field(default=lambda ledger: ledger)
     provider: Callable[[Provider], Any] = field(default=lambda provider: provider)
     sweep: SweepOf = Sweep
+    store: Callable[[Any], Any] = field(default=lambda store: store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +134,10 @@ class SimulatedService:
         if self._shared.keep is not None:
             shared = self._shared
             retention = Retention(
-                self._shared.keep, ledger=self._ledger, logs=shared.logs, artifacts=shared.artifacts
+                self._shared.keep,
+                ledger=self._ledger,
+                logs=shared.plant.store(shared.logs),
+                artifacts=shared.plant.store(shared.artifacts),
             )
             loops["retention"] = lambda: _sweep_retention(retention)
         return loops | {pool.name: self._dispatcher(pool).run for pool in self._pools}
