@@ -50,6 +50,10 @@ class LiveSights:
         self._context = context
         self._shared: dict[Sight, _Shared] = {}
 
+    @property
+    def looked_at(self) -> frozenset[Sight]:
+        return frozenset(self._shared)
+
     async def follow(self, sight: Sight, render: Render) -> AsyncGenerator[bytes, None]:
         """The page as it is, then as it becomes. `render` reads with the rights that the sight names. Raises what the
         first reading raises."""
