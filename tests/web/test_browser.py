@@ -158,6 +158,24 @@ def test_a_job_is_copied_as_a_command(service: RunningService, page: Page):
     assert page.evaluate("navigator.clipboard.readText()").startswith("runyard submit -")
 
 
+def test_a_page_of_what_is_deleted_says_so_by_itself(service: RunningService, page: Page):
+    service.cli("run", "--id", "deleted", "--", "true")
+    page.goto("/jobs/deleted")
+    expect(page.get_by_role("heading", name="deleted")).to_contain_text("succeeded")
+    with service.client() as client:
+        client.jobs.delete("deleted") if hasattr(client, "jobs") else client.delete("deleted")
+    expect(page.get_by_role("alert")).to_contain_text("there is no job 'deleted'")
+
+
+def test_a_session_that_was_ended_leads_back_to_the_form(service: RunningService, browser: Browser):
+    with _signed_in(service, browser, "light") as page:
+        page.goto("/jobs")
+        with service.client() as client:
+            sessions = [one for one in client.tokens.list() if one.kind == "session"]
+            client.tokens.delete(max(sessions, key=lambda one: one.created_at).id)
+        expect(page.get_by_label("Token")).to_be_visible()
+
+
 def test_the_slash_key_goes_to_the_search(service: RunningService, page: Page):
     page.goto("/queues")
     page.keyboard.press("/")

@@ -10,6 +10,7 @@ import pytest
 from runyard.model.errors import NotFound
 from runyard.model.token import Scope
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
+from runyard.web.views import VIEWS
 from tests.api.world import Service, a_document
 
 SIGHT = Sight("/", None, Scope.READ)
@@ -109,6 +110,38 @@ async def _is_looked_at(service: Service) -> None:
 async def _until_it_ends(pages: httpx2.AsyncClient) -> bytes:
     async with pages.stream("GET", "/live?at=/jobs") as stream:
         return await stream.aread()
+
+
+async def test_every_page_moves_as_it_stands(
+    service: Service, pages: httpx2.AsyncClient, api: httpx2.AsyncClient
+):
+    """What moves is rendered without the frame around it: it must need nothing of that."""
+    await api.put("/api/v1/jobs/mine", json=a_document())
+    machine = await service.machine()
+    service.app.state.context.close()  # a stream says how things stand, and ends
+
+    async def look(path: str) -> str:
+        return (await pages.get("/live", params={"at": path})).text
+
+    moving = [path for path, _ in VIEWS if path != "/access"]
+    paths = [
+        path.replace("/jobs/{id}", "/jobs/mine")
+        .replace("/queues/{name}", "/queues/default")
+        .replace("/machines/{name}", f"/machines/{machine}")
+        .replace("{name}", "local")
+        for path in moving
+    ]
+    for path, text in zip(paths, await asyncio.gather(*map(look, paths)), strict=True):
+        assert "event: page" in text, path
+
+
+async def test_viewers_of_a_page_whose_reading_fails_are_told(sights: LiveSights):
+    async def broken() -> Rendered:
+        raise ZeroDivisionError
+
+    async with contextlib.aclosing(sights.follow(SIGHT, broken)) as viewer:
+        with pytest.raises(ZeroDivisionError):
+            await asyncio.wait_for(anext(viewer), PATIENCE_S)
 
 
 async def test_a_closing_service_ends_its_streams(service: Service, pages: httpx2.AsyncClient):

@@ -20,7 +20,7 @@ from runyard.ledger.rows import Row
 from runyard.model.errors import Invalid
 from runyard.model.job import JobState
 
-SCAN_MAX = 20_000
+SCAN_MAX = 10_000
 LIMIT_MAX = 1000
 
 _COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"

@@ -116,12 +116,12 @@ async def _live(request: Request, pages: list[_ViewRoute], sights: LiveSights) -
 
 
 async def _until_error(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """What was looked at may go: the page then reloads, and gets the error as a page."""
+    """What was looked at may go, or its reading may fail: the page then reloads, and gets the error as a page."""
     async with contextlib.aclosing(frames):
         try:
             async for frame in frames:
                 yield frame
-        except RunyardError:
+        except Exception:  # it was logged where it happened, if it is ours
             yield b"event: gone\ndata: \n\n"
 
 

@@ -71,6 +71,14 @@
   const connection = () => document.getElementById("connection");
   document.addEventListener("htmx:afterSwap", (event) => { showAll(event.target); showButtons(event.target); });
   document.addEventListener("htmx:sseOpen", () => { const word = connection(); if (word) word.hidden = true; });
-  document.addEventListener("htmx:sseError", () => { const word = connection(); if (word) word.hidden = false; });
+  document.addEventListener("htmx:sseError", async () => {
+    const word = connection();
+    if (word) word.hidden = false;
+    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
+    if (answer && answer.type === "opaqueredirect") location.reload(); // the session is over: to the form, and back here
+  });
+  document.addEventListener("htmx:sseOpen", (event) => {
+    event.detail.source?.addEventListener("gone", () => location.reload()); // it then says itself what became of it
+  });
   document.addEventListener("htmx:sseBeforeMessage", () => { const word = connection(); if (word) word.hidden = true; });
 })();
