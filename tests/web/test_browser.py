@@ -163,7 +163,7 @@ def test_a_page_of_what_is_deleted_says_so_by_itself(service: RunningService, pa
     page.goto("/jobs/deleted")
     expect(page.get_by_role("heading", name="deleted")).to_contain_text("succeeded")
     with service.client() as client:
-        client.jobs.delete("deleted") if hasattr(client, "jobs") else client.delete("deleted")
+        client.delete("deleted")
     expect(page.get_by_role("alert")).to_contain_text("there is no job 'deleted'")
 
 
@@ -172,7 +172,7 @@ def test_a_session_that_was_ended_leads_back_to_the_form(service: RunningService
         page.goto("/jobs")
         with service.client() as client:
             sessions = [one for one in client.tokens.list() if one.kind == "session"]
-            client.tokens.delete(max(sessions, key=lambda one: one.created_at).id)
+            client.tokens.revoke(max(sessions, key=lambda one: one.created_at).id)
         expect(page.get_by_label("Token")).to_be_visible()
 
 

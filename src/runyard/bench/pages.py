@@ -74,15 +74,16 @@ async def _page(
 
 
 async def dispatch_under_viewers(*, rounds: int) -> Comparison:
-    """Submit until claimed, with nobody looking and with 200 open pages that move, by turns on one service."""
-    async with throwaway_service(slots=2) as service, service.client() as client:
-        browser = await asyncio.to_thread(_Browser, service)
-
-        async def watched() -> float:
-            async with _viewers(browser, VIEWERS):
-                return await dispatch_s(client)
-
-        series = await in_turns(lambda: dispatch_s(client), watched, rounds=rounds)
+    """Submit until claimed, on a service at which nobody looks and on one with 200 open pages, by turns: each job moves
+    the pages, so the next one meets what that costs."""
+    async with (
+        throwaway_service(slots=2) as alone_service,
+        throwaway_service(slots=2) as watched_service,
+        alone_service.client() as alone,
+        watched_service.client() as watched,
+        _viewers(await asyncio.to_thread(_Browser, watched_service), VIEWERS),
+    ):
+        series = await in_turns(lambda: dispatch_s(alone), lambda: dispatch_s(watched), rounds=rounds)
     return compare_ratio(f"submit -> dispatch with {VIEWERS} pages open", "nobody looks", series, bound=1.2)
 
 
