@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from runyard import registry_cache
 from runyard.api.application import ApiServices, close_application, create_application
+from runyard.api.links import new_link
 from runyard.api.secret import hash_secret, new_secret
 from runyard.clock import SystemClock
 from runyard.config import Settings
@@ -44,7 +45,7 @@ from runyard.logs.layout import attempt_directory
 from runyard.metrics import render_metrics
 from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
-from runyard.model.token import Scope, Token
+from runyard.model.token import Scope, Token, TokenKind
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
 from runyard.stores import Stores, open_stores, store_problems
 from runyard.web.application import install_pages
@@ -58,10 +59,12 @@ log = structlog.get_logger()
 
 
 class Service:
-    """One control-plane process. `run` returns when it was told to stop; running attempts go on."""
+    """One control-plane process. `run` returns when it was told to stop; running attempts go on. `announce` is given
+    an address that signs in once, as soon as it listens: for a terminal, never for a log."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, announce: Callable[[str], None] | None = None) -> None:
         self._settings = settings
+        self._announce = announce
         self._folders = Folders(settings.data, settings.logs.directory, settings.artifacts.directory)
         self._clock = SystemClock()
         self._stop = asyncio.Event()
@@ -116,6 +119,7 @@ class Service:
             listening = stack.enter_context(self._listen(services))
             dispatcher.start()
             stack.push_async_callback(dispatcher.stop)
+            await self._announce_link(ledger, listening)
             await self._serve(listening, dispatcher)
 
     async def _configure(self, ledger: Ledger) -> None:
@@ -206,6 +210,19 @@ class Service:
             sock.close()
             self._folders.address.unlink(missing_ok=True)
             log.info("service_stopped", address=listening.url)
+
+    async def _announce_link(self, ledger: Ledger, listening: _Listening) -> None:
+        """With the rights of the oldest token that may do all; where every such token was revoked, none."""
+        if self._announce is None:
+            return
+        rightful = [
+            token
+            for token in await ledger.list_tokens()
+            if token.kind is TokenKind.TOKEN and token.scope is Scope.ADMIN and token.tenants is None
+        ]
+        if rightful:
+            token = min(rightful, key=lambda one: one.created_at)
+            self._announce(listening.url + (await new_link(ledger, token)).path)
 
     async def _serve(self, listening: _Listening, dispatcher: Dispatcher) -> None:
         serving = asyncio.create_task(listening.server.serve(sockets=[listening.sock]))

@@ -82,9 +82,21 @@ async def test_without_an_owner_a_check_is_kept_for_one(admin):
     assert kept.json() == operation
 
 
-async def test_there_are_no_machines_yet(admin):
+async def test_machines_are_those_of_the_ledgers_rows(service, admin):
     assert (await admin.get("/api/v1/machines")).json() == {"machines": []}
+    name = await service.machine()
+    [machine] = (await admin.get("/api/v1/machines")).json()["machines"]
+    assert (machine["name"], machine["pool"], machine["state"]) == (name, "local", "ready")
+    assert (machine["slots"], machine["held"], machine["facts"]) == (2, 0, {"zone": "one"})
+    assert (await admin.get(f"/api/v1/machines/{name}")).json() == machine
+
+
+async def test_a_drain_by_hand_is_refused_with_what_to_do_instead(service, admin):
     assert (await admin.post("/api/v1/machines/m:drain")).status_code == 404
+    name = await service.machine()
+    answer = await admin.post(f"/api/v1/machines/{name}:drain")
+    assert answer.status_code == 409
+    assert "pause the pool" in answer.json()["error"]["cure"]
 
 
 async def test_metrics_are_text(admin):

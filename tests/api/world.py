@@ -19,6 +19,7 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.logs.files import FileLogStore
 from runyard.model.attempt import AttemptKey, Progress
+from runyard.model.machine import MachineState
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succeeded
 from runyard.model.pool import Fence, PoolHealth, WaitCode, soon
 from runyard.model.token import Scope, Token
@@ -75,27 +76,41 @@ class Service:
             transport=transport, base_url="http://runyard.test", headers=headers, **options
         )
 
-    async def claim(self, *, is_running: bool = True) -> Claimed:
+    async def claim(self, *, is_running: bool = True, slot: int = 0) -> Claimed:
         """The next job, taken as the owner of the pool takes it."""
-        if self._fence is None:
-            self._fence = await self.ledger.acquire_pool("local", owner="test", lease_s=600)
-        assert self._fence is not None
-        demand = await self.ledger.list_demand(self._fence)
+        fence = await self.own()
+        demand = await self.ledger.list_demand(fence)
         [claimed] = await self.ledger.claim(
             ClaimRequest(
-                fence=self._fence,
-                free_slots=(0,),
+                fence=fence,
+                free_slots=(slot,),
                 rooms={item.class_key: 1 for item in demand},
                 budget=a_pool_settings().budget,
             )
         )
         if is_running:
-            await self.ledger.record_phases(self._fence, claimed.attempt.key, {"running": self.clock.now()})
+            await self.ledger.record_phases(fence, claimed.attempt.key, {"running": self.clock.now()})
         return claimed
 
     async def tell(self, key: AttemptKey, progress: Progress | None = None, **placement: str) -> None:
         assert self._fence is not None
         await self.ledger.record_status(self._fence, key, placement=placement, progress=progress)
+
+    async def own(self) -> Fence:
+        if self._fence is None:
+            self._fence = await self.ledger.acquire_pool("local", owner="test", lease_s=600)
+        assert self._fence is not None
+        return self._fence
+
+    async def machine(self, name: str = "runyard-0123456789abcdef-m1") -> str:
+        """A machine of the pool that its agent has spoken for."""
+        fence = await self.own()
+        await self.ledger.intend_machine(fence, name, slots=2, facts={"zone": "one"})
+        await self.ledger.change_machine(
+            fence, name, seen=MachineState.INTENDED, to=MachineState.STARTING, facts={}
+        )
+        await self.ledger.contact_machine(name)
+        return name
 
     async def settle(self, key: AttemptKey, outcome: Outcome | None = None) -> None:
         assert self._fence is not None

@@ -76,6 +76,12 @@ class RunningService:
     def token(self) -> str:
         return (self.data / "admin.token").read_text().strip()
 
+    def memory_bytes(self) -> int:
+        """What the service's own process holds of memory now."""
+        assert self.process is not None
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     def client(self) -> Client:
         return Client(url=self.url, token=self.token)
 

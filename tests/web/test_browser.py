@@ -127,6 +127,140 @@ def test_a_waiting_job_says_why_and_what_goes_first(service: RunningService, pag
     expect(page.get_by_role("heading", name="waits")).to_contain_text("succeeded")
 
 
+def test_what_was_opened_written_and_focused_stays_while_the_page_moves(service: RunningService, page: Page):
+    service.cli("queue", "set", "moving", "--weight", "2")
+    service.cli("queue", "pause", "moving")
+    page.goto("/queues/moving")
+    weight = page.get_by_label("Weight")
+    weight.fill("7")
+    service.cli("run", "--id", "moves-1", "--queue", "moving", "--detach", "--", "true")
+    expect(page.get_by_role("link", name="moves-1")).to_be_visible()
+    expect(weight).to_have_value("7")
+    expect(weight).to_be_focused()
+
+    page.goto("/jobs/moves-1")
+    page.get_by_text("As a command").click()
+    page.get_by_text("Events", exact=True).click()
+    expect(page.locator("#event-list tbody tr")).to_have_count(1)
+    service.cli("cancel", "moves-1")
+    expect(page.locator("#event-list tbody tr")).to_have_count(2)
+    expect(page.get_by_role("table")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy")).to_be_visible()
+
+
+def test_a_job_is_copied_as_a_command(service: RunningService, page: Page):
+    service.cli("run", "--id", "copied", "--", "true")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/jobs/copied")
+    page.get_by_text("As a command").click()
+    page.get_by_role("button", name="Copy").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()").startswith("runyard submit -")
+
+
+def test_a_page_of_what_is_deleted_says_so_by_itself(service: RunningService, page: Page):
+    service.cli("run", "--id", "deleted", "--", "true")
+    page.goto("/jobs/deleted")
+    expect(page.get_by_role("heading", name="deleted")).to_contain_text("succeeded")
+    with service.client() as client:
+        client.delete("deleted")
+    expect(page.get_by_role("alert")).to_contain_text("there is no job 'deleted'")
+
+
+def test_a_session_that_was_ended_leads_back_to_the_form(service: RunningService, browser: Browser):
+    with _signed_in(service, browser, "light") as page:
+        page.goto("/jobs")
+        with service.client() as client:
+            sessions = [one for one in client.tokens.list() if one.kind == "session"]
+            client.tokens.revoke(max(sessions, key=lambda one: one.created_at).id)
+        expect(page.get_by_label("Token")).to_be_visible()
+
+
+def test_the_slash_key_goes_to_the_search(service: RunningService, page: Page):
+    page.goto("/queues")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Id or name")).to_be_focused()
+    page.keyboard.type("a/b")
+    expect(page.get_by_label("Id or name")).to_have_value("a/b")
+
+
+def test_a_double_click_on_retry_makes_one_job(service: RunningService, page: Page):
+    service.cli("run", "--id", "doubled", "--", "true")
+    page.goto("/jobs/doubled")
+    page.get_by_role("button", name="Retry").dblclick()
+    expect(page.get_by_role("heading", name="doubled-r1")).to_be_visible()
+    page.goto("/jobs?text=doubled")
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_a_log_of_a_gigabyte_opens_at_its_end_and_is_searched(service: RunningService, page: Page):
+    """Written by hand where the attempt left its log: a line each mebibyte, and holes of the file between."""
+    service.cli("run", "--id", "huge", "--", "echo", "begin")
+    [log] = [
+        path
+        for path in (service.data / "logs").rglob("*.stdout")
+        if path.read_bytes() == b"begin\n" and path.stat().st_mtime > 0
+    ]
+    with log.open("r+b") as file:
+        for number in range(1, 1025):
+            file.seek(number << 20)
+            file.write(b"\nmebibyte %d of many\n" % number)
+        file.write(b"the very end\n")
+    before = service.memory_bytes()
+    page.goto("/jobs/huge")
+    lines = page.get_by_role("log")
+    expect(lines).to_contain_text("the very end")
+    page.get_by_role("button", name="Earlier lines").click()
+    page.get_by_role("searchbox").fill("mebibyte 512 of")
+    page.get_by_role("searchbox").press("Enter")
+    page.get_by_role("link", name="mebibyte 512 of many").click()
+    expect(page.locator(".lines .marked")).to_have_text("mebibyte 512 of many")
+    assert service.memory_bytes() - before < 100 << 20
+
+
+def test_screenshots_of_each_page_in_both_themes_are_kept(
+    service: RunningService, browser: Browser, tmp_path: Path
+):
+    for number in range(os.cpu_count() or 1):
+        service.cli(
+            "run", "--id", f"shown-{number}", "--detach", "--label", "team=search", "--", "sleep", "100"
+        )
+    service.cli("run", "--id", "shown-waits", "--detach", "--", "true")
+    script = "echo building; printf '\\033[32mok\\033[0m\\n'; echo careful >&2; touch report.txt; exit 3"
+    service.cli("run", "--id", "shown-failed", "--artifact", "*", "--detach", "--", "sh", "-c", script)
+    page_of = (
+        "/",
+        "/jobs",
+        "/jobs/shown-0",
+        "/jobs/shown-waits",
+        "/queues",
+        "/queues/default",
+        "/pools/local",
+    )
+    for scheme in ("light", "dark"):
+        with _signed_in(service, browser, scheme) as page:
+            for path in page_of:
+                _keep(page, path, tmp_path, scheme)
+    for number in range(os.cpu_count() or 1):
+        service.cli("cancel", f"shown-{number}")
+    for scheme in ("light", "dark"):
+        with _signed_in(service, browser, scheme) as page:
+            page.goto("/jobs/shown-failed")
+            expect(page.get_by_role("heading", name="shown-failed")).to_contain_text("failed")
+            for path in ("/jobs/shown-failed", "/access", "/audit"):
+                _keep(page, path, tmp_path, scheme)
+    assert len(list(tmp_path.glob("*.png"))) == 20
+
+
+def _keep(page: Page, path: str, folder: Path, scheme: str) -> None:
+    page.goto(path)
+    expect(page.locator("main h1")).to_be_visible()
+    if path.startswith("/jobs/"):
+        expect(page.locator("#log .empty, #log .lines").first).to_be_visible()
+    name = path.strip("/").replace("/", "-") or "overview"
+    page.screenshot(path=str(folder / f"{name}-{scheme}.png"), full_page=True)
+
+
 def test_a_queue_is_paused_from_its_page(service: RunningService, page: Page):
     page.goto("/queues/default")
     page.get_by_role("button", name="Pause").click()
@@ -138,7 +272,7 @@ def test_a_queue_is_paused_from_its_page(service: RunningService, page: Page):
 def test_a_pool_is_checked_from_its_page(service: RunningService, page: Page):
     page.goto("/pools/local")
     page.get_by_role("button", name="Check").click()
-    expect(page.get_by_role("heading", name="Check of pool local")).to_be_visible()
+    expect(page.get_by_role("heading", name="Check: pool local")).to_be_visible()
     expect(page.locator(".findings li").first).to_contain_text("ok")
 
 
@@ -168,6 +302,7 @@ def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, sc
             "/queues",
             "/queues/default",
             "/pools/local",
+            "/access",
             "/audit",
         ):
             page.goto(path)
@@ -181,7 +316,17 @@ def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, sc
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(service: RunningService, browser: Browser):
     with _signed_in(service, browser, "light") as page:
+        service.cli("run", "--id", "narrow", "--", "true")
         page.set_viewport_size({"width": 360, "height": 700})
-        for path in ("/", "/jobs", "/queues", "/queues/default", "/pools/local", "/audit"):
+        for path in (
+            "/",
+            "/jobs",
+            "/jobs/narrow",
+            "/queues",
+            "/queues/default",
+            "/pools/local",
+            "/access",
+            "/audit",
+        ):
             page.goto(path)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

@@ -9,12 +9,16 @@ from tests.web.browsing import send
 
 
 async def test_every_page_answers_and_runs_no_inline_script(
-    pages: httpx2.AsyncClient, api: httpx2.AsyncClient
+    service: Service, pages: httpx2.AsyncClient, api: httpx2.AsyncClient
 ):
+    machine = await service.machine()
     await api.put("/api/v1/jobs/mine", json=a_document())
     for path, _ in VIEWS:
         answer = await pages.get(
-            path.replace("{id}", "mine").replace("queues/{name}", "queues/default").replace("{name}", "local")
+            path.replace("{id}", "mine")
+            .replace("queues/{name}", "queues/default")
+            .replace("machines/{name}", f"machines/{machine}")
+            .replace("{name}", "local")
         )
         assert answer.status_code == 200, path
         policy = answer.headers["content-security-policy"]

@@ -13,6 +13,7 @@ from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
 from runyard.model.job import Job
+from runyard.model.machine import Machine
 from runyard.model.operation import Operation
 from runyard.model.outcome import Reason
 from runyard.model.pool import Pool
@@ -24,6 +25,7 @@ from runyard.wire.answers import (
     EventAnswer,
     JobAnswer,
     JobPage,
+    MachineAnswer,
     OperationAnswer,
     PoolAnswer,
     ProgressAnswer,
@@ -193,6 +195,20 @@ def pool_answer(pool: Pool) -> PoolAnswer:
         owner=pool.owner,
         epoch=pool.epoch,
         lease_until=time_of(pool.lease_until),
+    )
+
+
+def machine_answer(machine: Machine) -> MachineAnswer:
+    return MachineAnswer(
+        name=machine.name,
+        pool=machine.pool,
+        state=machine.state.value,
+        slots=machine.slots,
+        held=machine.held,
+        since=time_of(machine.since),
+        contact_at=time_of(machine.contact_at),
+        fenced_at=time_of(machine.fenced_at),
+        facts=dict(machine.facts),
     )
 
 

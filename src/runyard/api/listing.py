@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from runyard.ledger.port import JobFilter, Ledger
@@ -11,7 +10,6 @@ from runyard.model.errors import Invalid
 from runyard.model.job import Job, JobState
 
 LABELS_MAX = 20
-READS_AT_ONCE = 50
 
 
 def job_filter(
@@ -22,6 +20,8 @@ def job_filter(
     labels: Sequence[str] | None,
     pool: str | None,
     text: str | None,
+    since: float | None = None,
+    until: float | None = None,
 ) -> JobFilter:
     return JobFilter(
         queue=queue,
@@ -30,6 +30,8 @@ def job_filter(
         labels=_label_map(labels or ()),
         pool=pool,
         text=text,
+        since=since,
+        until=until,
     )
 
 
@@ -49,12 +51,14 @@ def _label_map(labels: Sequence[str]) -> dict[str, str]:
 
 async def exit_codes_of(ledger: Ledger, jobs: Sequence[Job]) -> dict[str, int | None]:
     """By uid, of the final ones: that of the newest attempt. Success is 0 by contract, so only what ended otherwise is
-    read, some 0.1 ms a job."""
+    read, all of it at once."""
     codes: dict[str, int | None] = {job.uid: 0 for job in jobs if job.state is JobState.SUCCEEDED}
-    unknown = [job for job in jobs if job.state.is_final and job.attempts and job.uid not in codes]
-    for begin in range(0, len(unknown), READS_AT_ONCE):
-        keys = [AttemptKey(job.uid, job.attempts) for job in unknown[begin : begin + READS_AT_ONCE]]
-        for attempt in await asyncio.gather(*(ledger.get_attempt(key) for key in keys)):
-            if attempt is not None and attempt.outcome is not None:
-                codes[attempt.key.uid] = attempt.outcome.exit_code
+    unknown = [
+        AttemptKey(job.uid, job.attempts)
+        for job in jobs
+        if job.state.is_final and job.attempts and job.uid not in codes
+    ]
+    for attempt in await ledger.get_attempts(unknown) if unknown else ():
+        if attempt.outcome is not None:
+            codes[attempt.key.uid] = attempt.outcome.exit_code
     return codes

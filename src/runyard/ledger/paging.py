@@ -1,9 +1,9 @@
 """How a list of jobs is read, the same on every database: which index ranges hold what a filter wants, what is then
 checked row by row, and the cursor that goes on from there.
 
-The most telling filter picks the index; states are always spelled out, so that (tenant, state) and (queue, state) are
-ranges in order of submission. The ranges are merged; what no index answers is checked row by row, at most SCAN_MAX of
-them per page: a page may then be short, and its cursor goes on from where it stopped.
+The most telling filter picks the index; states are always spelled out, so that (tenant, state), (queue, state) and
+(pool, state) are ranges in order of submission. The ranges are merged; what no index answers is checked row by row, at
+most SCAN_MAX of them per page: a page may then be short, and its cursor goes on from where it stopped.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runyard.ledger.rows import Row
 from runyard.model.errors import Invalid
 from runyard.model.job import JobState
 
-SCAN_MAX = 20_000
+SCAN_MAX = 10_000
 LIMIT_MAX = 1000
 
 _COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
@@ -28,7 +28,7 @@ _BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) ORDER BY j.submitted_at DESC, j
 _BY_STATE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.state = :state AND {_BEFORE}"
 _BY_TENANT = f"SELECT {_COLUMNS} FROM jobs j WHERE j.tenant = :tenant AND j.state = :state AND {_BEFORE}"
 _BY_QUEUE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.queue = :queue AND j.state = :state AND {_BEFORE}"
-_BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND {_BEFORE}"
+_BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND j.state = :state AND {_BEFORE}"
 _BY_LABEL = (
     f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
     " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
@@ -48,7 +48,8 @@ def ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
         yield _BY_LABEL, {"label": label, "value": value}
         return  # the first label's range holds them all
     if filter_.pool is not None:
-        yield _BY_POOL, {"pool": filter_.pool}
+        for state in states:
+            yield _BY_POOL, {"pool": filter_.pool, "state": state}
     elif filter_.tenants is not None:
         for tenant in dict.fromkeys(filter_.tenants):
             for state in states:
@@ -71,6 +72,17 @@ def matches(filter_: JobFilter, row: Row) -> bool:
         and (filter_.pool is None or row["pool"] == filter_.pool)
         and (text is None or text in row["id"] or text in (row["name"] or "").casefold())
     )
+
+
+def first_position(filter_: JobFilter, cursor: str | None) -> Position:
+    """Where to begin: at the cursor, or at the newest that the filter lets through. Raises Invalid (the cursor)."""
+    position = decode_cursor(cursor)
+    return position if filter_.until is None else min(position, (filter_.until, ""))
+
+
+def is_past(filter_: JobFilter, row: Row) -> bool:
+    """Whether it and all behind it are older than the filter wants."""
+    return filter_.since is not None and row["submitted_at"] < filter_.since
 
 
 def bounded(limit: int) -> int:

@@ -24,7 +24,7 @@ from runyard.model.pool import Availability, Budget, ClassDemand, Fence, Pool, P
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import WaitFacts
+from runyard.model.waiting import TenantShare, WaitFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,8 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """None matches all. `text` is a case-insensitive part of the id or the name; `labels` must all be equal."""
+    """None matches all. `text` is a case-insensitive part of the id or the name; `labels` must all be equal;
+    submitted at `since` or later, and before `until`."""
 
     queue: str | None = None
     states: tuple[JobState, ...] = ()
@@ -45,6 +46,8 @@ class JobFilter:
     labels: Mapping[str, str] = field(default_factory=dict)
     pool: str | None = None
     text: str | None = None
+    since: float | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,14 @@ class ClaimRequest:
     free_slots: tuple[int, ...]
     rooms: Mapping[str, int]
     budget: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCounts:
+    """Jobs that ended, by queue, from `since` on: later than was asked where only the latest were counted."""
+
+    by_queue: Mapping[str, int]
+    since: float
 
 
 class Subscription(Protocol):
@@ -136,6 +147,10 @@ class Ledger(Protocol):
 
     async def get_attempt(self, key: AttemptKey) -> Attempt | None: ...
 
+    async def get_attempts(self, keys: Sequence[AttemptKey]) -> list[Attempt]:
+        """Those of them that there are, in no order, in one read. At most 1,000 keys."""
+        ...
+
     async def request_cancel(self, uid: str) -> Job:
         """A queued job becomes canceled at once. A claimed one becomes `canceling` with cancel_requested_at set, and
         `pool:<name>` fires. A final or already canceling one is returned as it is. Raises NotFound."""
@@ -147,6 +162,31 @@ class Ledger(Protocol):
 
     async def wait_facts(self, uid: str) -> WaitFacts | None:
         """All that explains why it waits, in one snapshot; None when there is no such job or it is not queued."""
+        ...
+
+    # -- what people look back at, all of it bounded ---------------------------------------------------------------
+    async def list_job_events(self, uid: str, *, limit: int) -> list[JobEvent]:
+        """The latest `limit` of one job that are still kept, oldest first."""
+        ...
+
+    async def list_class_attempts(self, class_key: str, *, limit: int) -> list[Attempt]:
+        """The deciding attempts of the jobs of that class that succeeded last, newest first."""
+        ...
+
+    async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
+        """Attempts of the pool that were lost or refused and ended since then, newest first."""
+        ...
+
+    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
+        """Its queued jobs that were submitted first, oldest first."""
+        ...
+
+    async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
+        """The tenants with unfinished jobs in it, with the most running first."""
+        ...
+
+    async def count_ended(self, *, since: float) -> EndedCounts:
+        """How many jobs of each queue ended since then; of the latest 5,000 where there are more."""
         ...
 
     # -- queues, tenants ------------------------------------------------------------------------------------------

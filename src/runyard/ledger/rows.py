@@ -6,11 +6,13 @@ release added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
+from runyard.ledger.port import EndedCounts
+from runyard.ledger.statements import ENDED_MAX
 from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
@@ -30,6 +32,7 @@ from runyard.model.pool import (
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.requirements import Requirements
 from runyard.model.token import Scope, Token, TokenKind
+from runyard.model.waiting import TenantShare
 
 JOB_COLUMNS = """
     j.uid, j.id, s.spec, j.spec_hash, j.state, j.submitted_at, j.queued_at, j.submitted_by, j.retry_of, j.not_before,
@@ -166,6 +169,23 @@ def binding_of(row: Row) -> Binding:
         outcome=None if row["outcome"] is None else _outcome.decode(row["outcome"]),
         outputs=words_of(row["outputs"]),
     )
+
+
+def share_of(row: Row) -> TenantShare:
+    return TenantShare(
+        tenant=row["tenant"],
+        weight=row["weight"],
+        virtual_time=row["vtime"],
+        queued=row["queued"],
+        running=row["running"],
+    )
+
+
+def ended_counts_of(found: Sequence[Row], since: float) -> EndedCounts:
+    """Where the bound was reached, they reach back only to the oldest that was counted."""
+    by_queue = {row["queue"]: row["ended"] for row in found}
+    is_cut = sum(by_queue.values()) >= ENDED_MAX
+    return EndedCounts(by_queue, min(row["first_at"] for row in found) if is_cut else since)
 
 
 def event_of(row: Row) -> JobEvent:

@@ -148,3 +148,26 @@ DELETE_AUDIT = """
         SELECT sequence FROM audit WHERE at < :before ORDER BY sequence LIMIT :limit
     )
 """
+
+LIST_JOB_EVENTS = "SELECT * FROM events WHERE uid = :uid ORDER BY sequence DESC LIMIT :limit"
+
+LIST_CLASS_ATTEMPTS = """
+    SELECT a.* FROM (SELECT uid, attempts, ended_at FROM jobs WHERE class_key = :class_key AND state = 'succeeded'
+                     ORDER BY ended_at DESC LIMIT :limit) j
+    JOIN attempts a ON a.uid = j.uid AND a.number = j.attempts ORDER BY j.ended_at DESC
+"""
+
+LIST_QUEUE_SHARES = """
+    SELECT s.tenant, t.weight, s.vtime, s.queued, s.running FROM shares s JOIN tenants t ON t.name = s.tenant
+    WHERE s.queue = :queue AND (s.queued > 0 OR s.running > 0)
+    ORDER BY s.running DESC, s.queued DESC, s.tenant LIMIT :limit
+"""
+
+ENDED_MAX = 5_000
+
+COUNT_ENDED = """
+    SELECT queue, count(*) AS ended, min(ended_at) AS first_at FROM (
+        SELECT queue, ended_at FROM jobs WHERE ended_at IS NOT NULL AND ended_at >= :since
+        ORDER BY ended_at DESC LIMIT :limit) x
+    GROUP BY queue
+"""

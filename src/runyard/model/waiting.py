@@ -11,12 +11,14 @@ from runyard.model.queue import Queue, Tenant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantShare:
-    """One tenant's standing in a queue: `virtual_time` grows by cost/weight; the least goes next."""
+    """One tenant's standing in a queue: `virtual_time` grows by cost/weight; the least goes next. `running` counts what
+    a pool holds."""
 
     tenant: str
     weight: float
     virtual_time: float
     queued: int
+    running: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

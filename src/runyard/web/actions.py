@@ -11,19 +11,25 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
+from runyard.api.access import Call
+from runyard.api.auditing import audit
 from runyard.api.routes import pools as pool_routes
 from runyard.api.routes import queues as queue_routes
 from runyard.api.routes.artifacts import get_artifact
-from runyard.api.routes.jobs import cancel_job
-from runyard.api.routes.submitting import retry_job
+from runyard.api.routes.jobs import cancel_job, delete_job
+from runyard.api.routes.submitting import retry_as
 from runyard.api.routes.tenants import set_tenant
+from runyard.api.routes.tokens import delete_token, make_token
+from runyard.api.validation import validate
 from runyard.model.errors import Invalid
 from runyard.model.token import Scope
 from runyard.web.forms import form_fields
 from runyard.web.page import Page
 from runyard.web.rendering import SECURITY_HEADERS, whole
 from runyard.web.session import call_of
+from runyard.web.views.access import is_own
 from runyard.wire.job_document import NAME_PATTERN, SHAPES
+from runyard.wire.requests import RetryPost
 
 Action = Callable[[Request], Awaitable[Response]]
 _NAME = re.compile(NAME_PATTERN)
@@ -37,10 +43,19 @@ async def _cancel(request: Request) -> Response:
 
 
 async def _retry(request: Request) -> Response:
-    """To the new job's page."""
+    """To the new job's page. The form names the new job, so that a second click makes no second one."""
     call = await call_of(request, Scope.SUBMIT)
-    answer = await retry_job(call, request.path_params["id"])
+    name = (await form_fields(request)).get("id", "").strip()
+    answer = await retry_as(
+        call, request.path_params["id"], validate(RetryPost, {"id": name} if name else {})
+    )
     return _back(f"/jobs/{json.loads(bytes(answer.body))['id']}", request)
+
+
+async def _delete_job(request: Request) -> Response:
+    call = await call_of(request, Scope.SUBMIT)
+    await delete_job(call, request.path_params["id"])
+    return _back("/jobs", request)
 
 
 async def _artifact(request: Request) -> Response:
@@ -80,6 +95,12 @@ async def _pause_queue(request: Request, *, is_paused: bool) -> Response:
     return _back(f"/queues/{name}", request)
 
 
+async def _delete_queue(request: Request) -> Response:
+    call = await call_of(request, Scope.OPERATE)
+    await queue_routes.delete_queue(call, _name(request.path_params["name"]))
+    return _back("/queues", request)
+
+
 async def _set_tenant(request: Request) -> Response:
     call = await call_of(request, Scope.OPERATE)
     name = _name(request.path_params["name"])
@@ -98,14 +119,72 @@ async def _pause_pool(request: Request, *, is_paused: bool) -> Response:
 
 
 async def _check_pool(request: Request) -> Response:
-    """The findings as a page: they are an answer, and gone with it."""
     call = await call_of(request, Scope.OPERATE)
     name = _name(request.path_params["name"])
-    answer = json.loads(bytes((await pool_routes.check_pool(call, name)).body))
-    page = Page(
-        title=f"Check of {name}", template="check.html", values={"name": name, "result": answer["result"]}
+    return _answered(call, name, "Check", await pool_routes.check_pool(call, name))
+
+
+async def _prune_pool(request: Request) -> Response:
+    """First what would be removed; the answer's own button removes it."""
+    call = await call_of(request, Scope.OPERATE)
+    name = _name(request.path_params["name"])
+    is_dry_run = (await form_fields(request)).get("confirm") != "yes"
+    answer = await pool_routes.prune_pool(call, name, dry_run=is_dry_run)
+    return _answered(
+        call, name, "What is left behind" if is_dry_run else "Removed", answer, is_dry_run=is_dry_run
     )
+
+
+async def _forget_pool(request: Request) -> Response:
+    """Only with the pool's name written out: what runs there is declared dead."""
+    call = await call_of(request, Scope.OPERATE)
+    name = _name(request.path_params["name"])
+    if (await form_fields(request)).get("confirm", "").strip() != name:
+        raise Invalid(
+            f"confirm: it is not the name of the pool, {name!r}",
+            field="confirm",
+            cure="write the pool's name",
+        )
+    return _answered(call, name, "Given up", await pool_routes.forget_pool(call, name))
+
+
+def _answered(call: Call, name: str, what: str, answer: Response, *, is_dry_run: bool = False) -> Response:
+    """What the owner said, as a page: it is an answer, and gone with it."""
+    result = json.loads(bytes(answer.body))["result"]
+    values = {"name": name, "what": what, "result": result, "is_dry_run": is_dry_run}
+    page = Page(title=f"{what}: {name}", template="answer.html", values=values)
     return whole(page, {"token": call.token, "at": f"/pools/{name}", "live": None})
+
+
+# -- credentials --------------------------------------------------------------------------------------------------
+async def _create_token(request: Request) -> Response:
+    """The answer shows the secret, this once."""
+    call = await call_of(request, Scope.ADMIN)
+    fields = await form_fields(request)
+    document: dict[str, object] = {"name": fields.get("name", "").strip(), "scope": fields.get("scope", "")}
+    tenants = fields.get("tenants", "").replace(",", " ").split()
+    if tenants:
+        document["tenants"] = tenants
+    if fields.get("expires_in", "").strip():
+        document["expires_in"] = fields["expires_in"].strip()
+    token, secret = await make_token(call, document)
+    page = Page(title="Token made", template="token.html", values={"made": token, "secret": secret})
+    return whole(page, {"token": call.token, "at": "/access", "live": None})
+
+
+async def _revoke(request: Request) -> Response:
+    """A session of one's own; an administrator revokes any."""
+    call = await call_of(request)
+    wanted = request.path_params["id"]
+    ledger = call.context.services.ledger
+    known = next((one for one in await ledger.list_tokens() if one.id == wanted), None)
+    if known is not None and is_own(call, known):
+        await ledger.delete_token(wanted)
+        call.context.tokens.forget()
+        await audit(call, "revoke", f"session {wanted}")
+    else:
+        await delete_token(await call_of(request, Scope.ADMIN), wanted)
+    return _back("/access", request)
 
 
 # -- forms --------------------------------------------------------------------------------------------------------
@@ -139,13 +218,19 @@ def _back(path: str, request: Request) -> Response:
 ACTIONS: tuple[tuple[str, str, Action], ...] = (
     ("POST", "/jobs/{id}/cancel", _cancel),
     ("POST", "/jobs/{id}/retry", _retry),
+    ("POST", "/jobs/{id}/delete", _delete_job),
     ("GET", "/jobs/{id}/artifacts/{path:path}", _artifact),
     ("POST", "/queues/new", _create_queue),
     ("POST", "/queues/{name}", _set_queue),
+    ("POST", "/queues/{name}/delete", _delete_queue),
     ("POST", "/queues/{name}/pause", partial(_pause_queue, is_paused=True)),
     ("POST", "/queues/{name}/resume", partial(_pause_queue, is_paused=False)),
     ("POST", "/tenants/{name}", _set_tenant),
     ("POST", "/pools/{name}/pause", partial(_pause_pool, is_paused=True)),
     ("POST", "/pools/{name}/resume", partial(_pause_pool, is_paused=False)),
     ("POST", "/pools/{name}/check", _check_pool),
+    ("POST", "/pools/{name}/prune", _prune_pool),
+    ("POST", "/pools/{name}/forget", _forget_pool),
+    ("POST", "/access/tokens", _create_token),
+    ("POST", "/access/{id}/revoke", _revoke),
 )

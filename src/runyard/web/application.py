@@ -53,7 +53,7 @@ _LOG: tuple[tuple[str, Answer], ...] = (
 
 def install_pages(app: FastAPI) -> None:
     """Adds every page to the application that the API made."""
-    sights = LiveSights(app.state.context)
+    sights = app.state.sights = LiveSights(app.state.context)
     pages = [_ViewRoute(path, view) for path, view in VIEWS]
     routes: list[BaseRoute] = [
         Route("/static/{path:path}", _static),
@@ -78,7 +78,8 @@ class _ViewRoute(Route):
     async def _answer(self, request: Request) -> Response:
         call = await call_of(request)
         page = await self.view(call, Address(request.path_params, request.query_params))
-        return whole(page, _frame_values(call, _address_of(request)))
+        values = _frame_values(call, _address_of(request))
+        return whole(page, values | {"live": None} if page.is_personal else values)
 
 
 class _NoPageRoute(Route):
@@ -106,6 +107,8 @@ async def _live(request: Request, pages: list[_ViewRoute], sights: LiveSights) -
 
     async def render() -> Rendered:
         page = await view(call, address)
+        if page.is_personal:
+            raise NotFound(f"the page {at[:100]!r} does not move", field="at", cure="load it again")
         return Rendered(page_frame(inner(page, _frame_values(call, at))), page.topics)
 
     sight = Sight(at, call.token.tenants, call.token.scope)
@@ -113,12 +116,12 @@ async def _live(request: Request, pages: list[_ViewRoute], sights: LiveSights) -
 
 
 async def _until_error(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """What was looked at may go: the page then reloads, and gets the error as a page."""
+    """What was looked at may go, or its reading may fail: the page then reloads, and gets the error as a page."""
     async with contextlib.aclosing(frames):
         try:
             async for frame in frames:
                 yield frame
-        except RunyardError:
+        except Exception:  # it was logged where it happened, if it is ours
             yield b"event: gone\ndata: \n\n"
 
 

@@ -50,6 +50,10 @@ class LiveSights:
         self._context = context
         self._shared: dict[Sight, _Shared] = {}
 
+    @property
+    def looked_at(self) -> frozenset[Sight]:
+        return frozenset(self._shared)
+
     async def follow(self, sight: Sight, render: Render) -> AsyncGenerator[bytes, None]:
         """The page as it is, then as it becomes. `render` reads with the rights that the sight names. Raises what the
         first reading raises."""
@@ -76,7 +80,7 @@ class _Shared:
         self._context = context
         self._render = render
         self._frame = b""
-        self._error: RunyardError | None = None
+        self._error: Exception | None = None
         self._changed = asyncio.Event()
         self.viewers = 0
         self._task = asyncio.create_task(self._go_on())
@@ -105,11 +109,18 @@ class _Shared:
                 _log.warning("page_waits", error=error.message)
                 await asyncio.sleep(TIMER_S)
             except RunyardError as error:  # what was looked at is gone, or no longer ours to see
-                self._error = error
-                self._wake()
+                self._end(error)
+                return
+            except Exception as error:  # ours to mend; without a word its viewers would wait for ever
+                _log.exception("page_failed")
+                self._end(error)
                 return
             finally:
                 subscription.close()
+
+    def _end(self, error: Exception) -> None:
+        self._error = error
+        self._wake()
 
     def _show(self, frame: bytes) -> None:
         if frame != self._frame:

@@ -21,12 +21,14 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`template` and its `values`; `topics` of the ledger whose changes it shows. The timer stands behind them."""
+    """`template` and its `values`; `topics` of the ledger whose changes it shows. The timer stands behind them. What
+    `is_personal` depends on who looks, beyond the rights: it is never shared between viewers, and does not move."""
 
     title: str
     template: str
     values: Mapping[str, Any] = field(default_factory=dict)
     topics: tuple[str, ...] = ("events",)
+    is_personal: bool = False
 
 
 View = Callable[[Call, Address], Awaitable[Page]]

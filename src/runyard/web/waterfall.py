@@ -39,7 +39,7 @@ def bars_of(job: Job, attempts: Sequence[Attempt], attempt: Attempt, *, now: flo
     before = [one for one in attempts if one.key.number < attempt.key.number and one.ended_at is not None]
     queued_at = before[-1].ended_at if before else job.submitted_at
     assert queued_at is not None
-    moments = [(queued_at, "queued"), (attempt.claimed_at, "claimed"), *_steps(attempt)]
+    moments = [(queued_at, "queued"), (attempt.claimed_at, "claimed"), *phases_of(attempt)]
     last = attempt.ended_at if attempt.ended_at is not None else max(now, moments[-1][0])
     scale = WIDTH / max(last - queued_at, 1e-9)
     bars = []
@@ -53,7 +53,7 @@ def bars_of(job: Job, attempts: Sequence[Attempt], attempt: Attempt, *, now: flo
     return tuple(bars)
 
 
-def _steps(attempt: Attempt) -> list[tuple[float, str]]:
+def phases_of(attempt: Attempt) -> list[tuple[float, str]]:
     """The phases in order. `running` and the first step begin at once: the step says more."""
     phases = {name: at for name, at in attempt.phases.items() if at >= attempt.claimed_at}
     if any(name.startswith("step:") for name in phases):

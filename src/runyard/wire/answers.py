@@ -231,9 +231,17 @@ class PoolList(Answer):
 
 
 class MachineAnswer(Answer):
+    """`held` counts the unsettled attempts that are bound to it; `fenced_at`: since when it is condemned."""
+
     name: str
     pool: str
     state: str
+    slots: int = 0
+    held: int = 0
+    since: datetime | None = None
+    contact_at: datetime | None = None
+    fenced_at: datetime | None = None
+    facts: dict[str, str] = {}
 
 
 class MachineList(Answer):

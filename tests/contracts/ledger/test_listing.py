@@ -53,6 +53,22 @@ async def test_each_filter_narrows_and_all_of_them_together(filled: World):
     assert await ids(filled, queue="slow", pool="local") == []
 
 
+async def test_times_of_submission_bound_it(filled: World):
+    first = (await filled.ledger.list_jobs(JobFilter(text="one"), limit=1)).jobs[0].submitted_at
+    assert await ids(filled, since=first + 1) == ["four", "three"]
+    assert await ids(filled, until=first + 1) == ["two", "one"]
+    assert await ids(filled, since=first + 1, until=first + 2) == ["three"]
+    assert await ids(filled, since=first + 1, until=first + 2, labels={"team": "y"}) == ["three"]
+    assert await ids(filled, since=first + 3) == []
+
+
+async def test_what_runs_in_a_pool_is_found_among_all_that_it_ran(filled: World):
+    [claimed] = await filled.claim(slots=(0,))
+    await filled.run(claimed)
+    assert await ids(filled, pool="local", states=(JobState.RUNNING,)) == [claimed.job.id]
+    assert set(await ids(filled, pool="local")) == {"one", claimed.job.id}
+
+
 async def test_paging_is_stable_while_new_jobs_arrive(filled: World):
     page = await filled.ledger.list_jobs(JobFilter(), limit=2)
     await filled.submit("five")

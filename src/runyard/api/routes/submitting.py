@@ -147,6 +147,11 @@ async def retry_job(call: TenantSubmitter, id: str) -> Response:
     """The new job has `retry_of`, and a fresh id unless the body names one."""
     body = await read_body(call.request, bytes_max=SMALL_BYTES_MAX)
     wish = validate(RetryPost, await parse_body(call.request, body)) if body.strip() else RetryPost()
+    return await retry_as(call, id, wish)
+
+
+async def retry_as(call: Call, id: str, wish: RetryPost) -> Response:
+    """What `retry_job` does, given what its body says."""
     job = await find_job(call, id)
     if not job.state.is_final:
         raise Conflict(

@@ -34,8 +34,14 @@ router = APIRouter(prefix="/api/v1", tags=["tokens"])
 async def create_token(call: Admin) -> Response:
     """The answer holds the secret, this once."""
     body = await read_body(call.request, bytes_max=SETTINGS_BYTES_MAX)
-    wish = validate(TokenPost, await parse_body(call.request, body))
-    if not _covers(call, wish.tenants):
+    token, secret = await make_token(call, await parse_body(call.request, body))
+    return json_response(token_answer(token, secret), 201)
+
+
+async def make_token(call: Call, document: object) -> tuple[Token, str]:
+    """The token and its secret, given the document of `create_token`. Raises Invalid, Denied."""
+    wish = validate(TokenPost, document)
+    if not covers(call, wish.tenants):
         raise Denied(
             f"token '{call.token.name}' cannot give what is beyond its own tenants",
             field="tenants",
@@ -55,14 +61,14 @@ async def create_token(call: Admin) -> Response:
     )
     await ledger.put_token(token)
     await audit(call, "create", f"token {token.id}", name=token.name, scope=token.scope.value)
-    return json_response(token_answer(token, secret), 201)
+    return token, secret
 
 
 @router.get("/tokens", summary="List tokens", response_model=TokenList, responses=refusals())
 async def list_tokens(call: Admin) -> Response:
     """Without their secrets, which nobody has but their holders."""
     tokens = await call.context.services.ledger.list_tokens()
-    visible = [token_answer(token) for token in tokens if _covers(call, token.tenants)]
+    visible = [token_answer(token) for token in tokens if covers(call, token.tenants)]
     return json_response(TokenList(tokens=visible))
 
 
@@ -70,7 +76,7 @@ async def list_tokens(call: Admin) -> Response:
 async def delete_token(call: Admin, id: str) -> Response:
     """Refused from now on; at the service's other processes within two seconds."""
     ledger = call.context.services.ledger
-    ours = [token.id for token in await ledger.list_tokens() if _covers(call, token.tenants)]
+    ours = [token.id for token in await ledger.list_tokens() if covers(call, token.tenants)]
     if id not in ours or not await ledger.delete_token(id):
         raise NotFound(f"there is no token {id[:100]!r}", field="id", cure="`runyard token list` lists them")
     call.context.tokens.forget()
@@ -78,7 +84,7 @@ async def delete_token(call: Admin, id: str) -> Response:
     return Response(status_code=204)
 
 
-def _covers(call: Call, tenants: Sequence[str] | None) -> bool:
+def covers(call: Call, tenants: Sequence[str] | None) -> bool:
     """Whether the caller's own tenants include all of these."""
     own = call.token.tenants
     return own is None or (tenants is not None and set(tenants) <= set(own))

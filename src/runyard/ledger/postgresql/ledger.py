@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from runyard.ledger import rows, statements
 from runyard.ledger.migrations import Migration
-from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
+from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Submitted
 from runyard.ledger.postgresql import (
     audit,
     dispatch,
     events,
+    history,
     jobs,
     listing,
     machines,
@@ -41,7 +42,7 @@ from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealt
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import WaitFacts
+from runyard.model.waiting import TenantShare, WaitFacts
 
 BATCH_MAX = 200
 
@@ -125,6 +126,9 @@ class PostgresqlLedger:
     async def get_attempt(self, key: AttemptKey) -> Attempt | None:
         return await self._read(lambda snapshot: jobs.get_attempt(snapshot, key))
 
+    async def get_attempts(self, keys: Sequence[AttemptKey]) -> list[Attempt]:
+        return await self._read(lambda snapshot: history.get_attempts(snapshot, keys))
+
     async def request_cancel(self, uid: str) -> Job:
         return await jobs.request_cancel(self._database, uid)
 
@@ -133,6 +137,29 @@ class PostgresqlLedger:
 
     async def wait_facts(self, uid: str) -> WaitFacts | None:
         return await self._agreeing(lambda snapshot: waiting.wait_facts(snapshot, uid))
+
+    # -- what people look back at ---------------------------------------------------------------------------------
+    async def list_job_events(self, uid: str, *, limit: int) -> list[JobEvent]:
+        return await self._read(lambda snapshot: history.list_job_events(snapshot, uid, limit=limit))
+
+    async def list_class_attempts(self, class_key: str, *, limit: int) -> list[Attempt]:
+        return await self._read(
+            lambda snapshot: history.list_class_attempts(snapshot, class_key, limit=limit)
+        )
+
+    async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
+        return await self._agreeing(
+            lambda snapshot: history.list_broken_attempts(snapshot, pool, since=since, limit=limit)
+        )
+
+    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
+        return await self._read(lambda snapshot: history.list_longest_waiting(snapshot, queue, limit=limit))
+
+    async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
+        return await self._read(lambda snapshot: history.list_shares(snapshot, queue, limit=limit))
+
+    async def count_ended(self, *, since: float) -> EndedCounts:
+        return await self._read(lambda snapshot: history.count_ended(snapshot, since=since))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:

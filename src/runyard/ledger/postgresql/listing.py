@@ -20,7 +20,7 @@ async def list_jobs(
     snapshot: Snapshot, filter_: JobFilter, *, limit: int, cursor: str | None, scan_max: int = paging.SCAN_MAX
 ) -> Page:
     limit = paging.bounded(limit)
-    position = paging.decode_cursor(cursor)
+    position = paging.first_position(filter_, cursor)
     found: list[int] = []
     scanned, chunk = 0, limit + 1
     while True:
@@ -29,6 +29,8 @@ async def list_jobs(
         for row in batch:
             if len(found) == limit or scanned == scan_max:
                 return await _page(snapshot, found, paging.encode_cursor(position))
+            if paging.is_past(filter_, row):
+                return await _page(snapshot, found, None)
             position, scanned = (row["submitted_at"], row["uid"]), scanned + 1
             if row["serial"] in matching:
                 found.append(row["serial"])

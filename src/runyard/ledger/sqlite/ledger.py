@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runyard.ledger.migrations import Migration, list_migrations
-from runyard.ledger.port import Claimed, ClaimRequest, JobFilter, Page, Submitted
+from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Submitted
 from runyard.ledger.sqlite import (
     audit,
     claims,
     events,
+    history,
     jobs,
     listing,
     machines,
@@ -46,7 +47,7 @@ from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealt
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import WaitFacts
+from runyard.model.waiting import TenantShare, WaitFacts
 
 MEMORY = ":memory:"
 
@@ -168,6 +169,9 @@ class SqliteLedger:
     async def get_attempt(self, key: AttemptKey) -> Attempt | None:
         return await self._read(lambda tx: jobs.get_attempt(tx, key))
 
+    async def get_attempts(self, keys: Sequence[AttemptKey]) -> list[Attempt]:
+        return await self._read(lambda tx: history.get_attempts(tx, keys))
+
     async def request_cancel(self, uid: str) -> Job:
         return await self._write(lambda tx: jobs.request_cancel(tx, uid))
 
@@ -176,6 +180,25 @@ class SqliteLedger:
 
     async def wait_facts(self, uid: str) -> WaitFacts | None:
         return await self._read(lambda tx: waiting.wait_facts(tx, uid))
+
+    # -- what people look back at ---------------------------------------------------------------------------------
+    async def list_job_events(self, uid: str, *, limit: int) -> list[JobEvent]:
+        return await self._read(lambda tx: history.list_job_events(tx, uid, limit=limit))
+
+    async def list_class_attempts(self, class_key: str, *, limit: int) -> list[Attempt]:
+        return await self._read(lambda tx: history.list_class_attempts(tx, class_key, limit=limit))
+
+    async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
+        return await self._read(lambda tx: history.list_broken_attempts(tx, pool, since=since, limit=limit))
+
+    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
+        return await self._read(lambda tx: history.list_longest_waiting(tx, queue, limit=limit))
+
+    async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
+        return await self._read(lambda tx: history.list_shares(tx, queue, limit=limit))
+
+    async def count_ended(self, *, since: float) -> EndedCounts:
+        return await self._read(lambda tx: history.count_ended(tx, since=since))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:

@@ -18,11 +18,13 @@ def list_jobs(
 ) -> Page:
     limit = paging.bounded(limit)
     found: list[int] = []
-    position = paging.decode_cursor(cursor)
+    position = paging.first_position(filter_, cursor)
     scanned = 0
     for row in _newest_first(tx, filter_, position):
         if len(found) == limit or scanned == scan_max:
             return _page(tx, found, paging.encode_cursor(position))
+        if paging.is_past(filter_, row):
+            break
         position, scanned = (row["submitted_at"], row["uid"]), scanned + 1
         if paging.matches(filter_, row) and _has_labels(tx, filter_, row["serial"]):
             found.append(row["serial"])

@@ -30,12 +30,55 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     showAll(document);
+    showButtons(document);
+    if (location.hash === "#search") document.getElementById("search")?.focus();
     setInterval(() => showAll(document), 1000);
   });
 
+  // -- what a viewer opened or wrote stays when the page moves
+  const written = new WeakSet();
+  document.addEventListener("input", (event) => written.add(event.target));
+  if (window.Idiomorph) {
+    window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => {
+      if (name === "open" && node.tagName === "DETAILS") return false;
+      if ((name === "value" || name === "checked") && written.has(node)) return false;
+      return !(name === "hidden" && node.dataset && node.dataset.copy);
+    };
+  }
+
+  // -- copying, and the way to the search
+  function copy(button) {
+    const source = document.getElementById(button.dataset.copy);
+    getSelection().selectAllChildren(source);
+    const done = () => { button.textContent = "Copied"; setTimeout(() => { button.textContent = "Copy"; }, 2000); };
+    if (navigator.clipboard) navigator.clipboard.writeText(source.textContent).then(done, () => {});
+    else if (document.execCommand("copy")) done(); // without TLS a browser offers nothing else
+  }
+
+  const showButtons = (root) => root.querySelectorAll("button[data-copy]").forEach((button) => { button.hidden = false; });
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("button[data-copy]");
+    if (button) copy(button);
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.target.closest("input, textarea, select, [contenteditable]")) return;
+    const search = document.querySelector("input[type=search]");
+    if (search) { event.preventDefault(); search.focus(); search.select(); } else location.assign("/jobs#search");
+  });
+
   const connection = () => document.getElementById("connection");
-  document.addEventListener("htmx:afterSwap", (event) => showAll(event.target));
+  document.addEventListener("htmx:afterSwap", (event) => { showAll(event.target); showButtons(event.target); });
   document.addEventListener("htmx:sseOpen", () => { const word = connection(); if (word) word.hidden = true; });
-  document.addEventListener("htmx:sseError", () => { const word = connection(); if (word) word.hidden = false; });
+  document.addEventListener("htmx:sseError", async () => {
+    const word = connection();
+    if (word) word.hidden = false;
+    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
+    if (answer && answer.type === "opaqueredirect") location.reload(); // the session is over: to the form, and back here
+  });
+  document.addEventListener("htmx:sseOpen", (event) => {
+    event.detail.source?.addEventListener("gone", () => location.reload()); // it then says itself what became of it
+  });
   document.addEventListener("htmx:sseBeforeMessage", () => { const word = connection(); if (word) word.hidden = true; });
 })();

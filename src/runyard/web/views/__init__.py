@@ -1,9 +1,11 @@
 """The pages by address, one file per subject."""
 
 from runyard.web.page import View
+from runyard.web.views.access import access
 from runyard.web.views.audit import audit
 from runyard.web.views.job import job
 from runyard.web.views.jobs import jobs
+from runyard.web.views.machines import machine
 from runyard.web.views.overview import overview
 from runyard.web.views.pools import pool
 from runyard.web.views.queues import queue, queues
@@ -15,6 +17,8 @@ VIEWS: tuple[tuple[str, View], ...] = (
     ("/queues", queues),
     ("/queues/{name}", queue),
     ("/pools/{name}", pool),
+    ("/machines/{name}", machine),
+    ("/access", access),
     ("/audit", audit),
 )
 

@@ -8,10 +8,11 @@ from runyard.api.access import Call
 from runyard.api.listing import exit_codes_of, job_filter
 from runyard.model.errors import Invalid
 from runyard.model.job import JobState
+from runyard.web.moments import moment_of
 from runyard.web.page import Address, Page
 
 ROWS = 50
-_KEYS = ("queue", "pool", "text", "tenant")
+_KEYS = ("queue", "pool", "text", "tenant", "since", "until")
 
 
 async def jobs(call: Call, address: Address) -> Page:
@@ -20,6 +21,8 @@ async def jobs(call: Call, address: Address) -> Page:
     states = [state for state in query.getlist("state") if state]
     labels = [label for label in query.getlist("label") if label]
     _refuse_unknown_states(states)
+    ledger = call.context.services.ledger
+    now = await ledger.now()
     filter_ = job_filter(
         call.tenants,
         queue=chosen["queue"] or None,
@@ -27,8 +30,9 @@ async def jobs(call: Call, address: Address) -> Page:
         labels=labels,
         pool=chosen["pool"] or None,
         text=chosen["text"] or None,
+        since=moment_of(chosen["since"], field="since", now=now),
+        until=moment_of(chosen["until"], field="until", now=now),
     )
-    ledger = call.context.services.ledger
     page = await ledger.list_jobs(filter_, limit=ROWS, cursor=query.get("cursor") or None)
     values = {
         "jobs": page.jobs,
@@ -38,6 +42,8 @@ async def jobs(call: Call, address: Address) -> Page:
         "labels": labels,
         "all_states": [state.value for state in JobState],
         "is_first_page": not query.get("cursor"),
+        "is_filtered": bool(states or labels or any(chosen.values())),
+        "is_cut_short": page.next_cursor is not None and len(page.jobs) < ROWS,
         "next": _address_with(address, page.next_cursor) if page.next_cursor else None,
         "first": _address_with(address, None),
     }

@@ -8,8 +8,12 @@ from runyard.model.errors import NotFound
 from runyard.model.job import JobState
 from runyard.model.token import Scope
 from runyard.web.page import Address, Page
+from runyard.web.shares import standings
+from runyard.web.slots import counted
 
 ROWS = 20
+LONGEST_SHOWN = 10
+SHARES_SHOWN = 100
 _RUNS = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING)
 
 
@@ -33,12 +37,25 @@ async def queue(call: Call, address: Address) -> Page:
         raise NotFound(
             f"there is no queue {name[:63]!r}", field="name", cure="/queues lists those that there are"
         )
-    running = JobFilter(queue=name, states=_RUNS, tenants=call.tenants)
-    queued = JobFilter(queue=name, states=(JobState.QUEUED,), tenants=call.tenants)
+    tenants = call.tenants
+    running = await ledger.list_jobs(JobFilter(queue=name, states=_RUNS, tenants=tenants), limit=ROWS)
+    queued = await ledger.list_jobs(
+        JobFilter(queue=name, states=(JobState.QUEUED,), tenants=tenants), limit=ROWS
+    )
+    sees_all = tenants is None
     values = {
         "queue": found,
-        "running": (await ledger.list_jobs(running, limit=ROWS)).jobs,
-        "queued": (await ledger.list_jobs(queued, limit=ROWS)).jobs,
+        "sees_all": sees_all,
+        "running": running.jobs,
+        "running_count": counted(
+            running.jobs, found.starting + found.running, is_whole=running.next_cursor is None
+        ),
+        "queued": queued.jobs,
+        "queued_count": counted(queued.jobs, found.queued, is_whole=queued.next_cursor is None),
+        "longest": await ledger.list_longest_waiting(name, limit=LONGEST_SHOWN)
+        if sees_all and queued.next_cursor is not None
+        else (),
+        "shares": standings(await ledger.list_shares(name, limit=SHARES_SHOWN)) if sees_all else (),
         "may_change": may_operate(call),
     }
     return Page(title=name, template="queue.html", values=values)

@@ -1,0 +1,59 @@
+import re
+
+import httpx2
+
+from tests.api.world import Service
+from tests.web.browsing import send, signed_in
+
+
+async def test_a_user_sees_and_ends_its_own_sessions_alone(service: Service, pages: httpx2.AsyncClient):
+    secret = await service.token("read", id="mine", name="mine")
+    async with service.client(None) as one, service.client(None) as two:
+        await signed_in(one, secret)
+        await signed_in(two, secret)
+        text = (await one.get("/access")).text
+        ids = re.findall(r"/access/([^/]+)/revoke", text)
+        assert len(ids) == 2
+        assert "page session of test-admin" not in text
+        assert "New token" not in text
+        for session in ids:
+            await send(one, f"/access/{session}/revoke")
+        assert (await one.get("/")).status_code == 303
+        assert (await two.get("/")).status_code == 303
+    assert (await pages.get("/")).status_code == 200
+
+
+async def test_nobody_ends_what_is_not_its_own(service: Service, pages: httpx2.AsyncClient):
+    [session] = re.findall(
+        r"/access/([^/]+)/revoke\"><button class=\"quiet\" aria-label=\"End",
+        (await pages.get("/access")).text,
+    )
+    async with service.client(None) as client:
+        await signed_in(client, await service.token("operate"))
+        assert (await send(client, f"/access/{session}/revoke")).status_code == 403
+        assert (await send(client, "/access/tokens", name="x", scope="admin")).status_code == 403
+    assert (await pages.get("/")).status_code == 200
+
+
+async def test_a_token_is_made_shown_once_and_revoked(service: Service, pages: httpx2.AsyncClient):
+    made = await send(pages, "/access/tokens", name="ci", scope="submit", tenants="a, b", expires_in="30d")
+    secret = re.search(r"ry_\w+", made.text)
+    assert secret is not None
+    async with service.client(secret[0]) as client:
+        assert (await client.get("/api/v1/jobs")).status_code == 200
+        text = (await pages.get("/access")).text
+        assert secret[0] not in text
+        assert "submit, a, b" in text
+        [token] = re.findall(
+            r"/access/([^/]+)/revoke\"><button class=\"quiet\" aria-label=\"Revoke the token ci", text
+        )
+        await send(pages, f"/access/{token}/revoke")
+        assert (await client.get("/api/v1/jobs")).status_code == 401
+
+
+async def test_what_is_personal_is_never_shared_as_a_moving_page(pages: httpx2.AsyncClient):
+    assert "sse-connect" not in (await pages.get("/access")).text
+    async with pages.stream("GET", "/live?at=/access") as stream:
+        text = (await stream.aread()).decode()
+    assert "event: gone" in text
+    assert "session" not in text
