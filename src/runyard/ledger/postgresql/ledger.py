@@ -15,9 +15,9 @@ from runyard.ledger.postgresql import (
     audit,
     dispatch,
     events,
-    history,
     jobs,
     listing,
+    lookback,
     machines,
     pools,
     queues,
@@ -127,7 +127,7 @@ class PostgresqlLedger:
         return await self._read(lambda snapshot: jobs.get_attempt(snapshot, key))
 
     async def get_attempts(self, keys: Sequence[AttemptKey]) -> list[Attempt]:
-        return await self._read(lambda snapshot: history.get_attempts(snapshot, keys))
+        return await self._read(lambda snapshot: lookback.get_attempts(snapshot, keys))
 
     async def request_cancel(self, uid: str) -> Job:
         return await jobs.request_cancel(self._database, uid)
@@ -140,26 +140,26 @@ class PostgresqlLedger:
 
     # -- what people look back at ---------------------------------------------------------------------------------
     async def list_job_events(self, uid: str, *, limit: int) -> list[JobEvent]:
-        return await self._read(lambda snapshot: history.list_job_events(snapshot, uid, limit=limit))
+        return await self._read(lambda snapshot: lookback.list_job_events(snapshot, uid, limit=limit))
 
     async def list_class_attempts(self, class_key: str, *, limit: int) -> list[Attempt]:
         return await self._read(
-            lambda snapshot: history.list_class_attempts(snapshot, class_key, limit=limit)
+            lambda snapshot: lookback.list_class_attempts(snapshot, class_key, limit=limit)
         )
 
     async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
         return await self._agreeing(
-            lambda snapshot: history.list_broken_attempts(snapshot, pool, since=since, limit=limit)
+            lambda snapshot: lookback.list_broken_attempts(snapshot, pool, since=since, limit=limit)
         )
 
     async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
-        return await self._read(lambda snapshot: history.list_longest_waiting(snapshot, queue, limit=limit))
+        return await self._read(lambda snapshot: lookback.list_longest_waiting(snapshot, queue, limit=limit))
 
     async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
-        return await self._read(lambda snapshot: history.list_shares(snapshot, queue, limit=limit))
+        return await self._read(lambda snapshot: lookback.list_shares(snapshot, queue, limit=limit))
 
     async def count_ended(self, *, since: float) -> EndedCounts:
-        return await self._read(lambda snapshot: history.count_ended(snapshot, since=since))
+        return await self._read(lambda snapshot: lookback.count_ended(snapshot, since=since))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:

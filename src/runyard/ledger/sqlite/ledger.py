@@ -14,9 +14,9 @@ from runyard.ledger.sqlite import (
     audit,
     claims,
     events,
-    history,
     jobs,
     listing,
+    lookback,
     machines,
     operations,
     pools,
@@ -170,7 +170,7 @@ class SqliteLedger:
         return await self._read(lambda tx: jobs.get_attempt(tx, key))
 
     async def get_attempts(self, keys: Sequence[AttemptKey]) -> list[Attempt]:
-        return await self._read(lambda tx: history.get_attempts(tx, keys))
+        return await self._read(lambda tx: lookback.get_attempts(tx, keys))
 
     async def request_cancel(self, uid: str) -> Job:
         return await self._write(lambda tx: jobs.request_cancel(tx, uid))
@@ -183,22 +183,22 @@ class SqliteLedger:
 
     # -- what people look back at ---------------------------------------------------------------------------------
     async def list_job_events(self, uid: str, *, limit: int) -> list[JobEvent]:
-        return await self._read(lambda tx: history.list_job_events(tx, uid, limit=limit))
+        return await self._read(lambda tx: lookback.list_job_events(tx, uid, limit=limit))
 
     async def list_class_attempts(self, class_key: str, *, limit: int) -> list[Attempt]:
-        return await self._read(lambda tx: history.list_class_attempts(tx, class_key, limit=limit))
+        return await self._read(lambda tx: lookback.list_class_attempts(tx, class_key, limit=limit))
 
     async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
-        return await self._read(lambda tx: history.list_broken_attempts(tx, pool, since=since, limit=limit))
+        return await self._read(lambda tx: lookback.list_broken_attempts(tx, pool, since=since, limit=limit))
 
     async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
-        return await self._read(lambda tx: history.list_longest_waiting(tx, queue, limit=limit))
+        return await self._read(lambda tx: lookback.list_longest_waiting(tx, queue, limit=limit))
 
     async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
-        return await self._read(lambda tx: history.list_shares(tx, queue, limit=limit))
+        return await self._read(lambda tx: lookback.list_shares(tx, queue, limit=limit))
 
     async def count_ended(self, *, since: float) -> EndedCounts:
-        return await self._read(lambda tx: history.count_ended(tx, since=since))
+        return await self._read(lambda tx: lookback.count_ended(tx, since=since))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:
