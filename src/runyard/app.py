@@ -25,10 +25,12 @@ from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
+from runyard.dispatch.progress import ProgressWatch
 from runyard.dispatch.renewal import Renewal, ThreadRenewal
 from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
 from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.telemetry import Telemetry
 from runyard.dispatch.timekeeper import Timekeeper
 from runyard.installation import (
     Folders,
@@ -46,6 +48,7 @@ from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.service_metrics import ServiceMetrics
 from runyard.stores import Stores, open_stores, store_problems
 from runyard.web.application import install_pages
 from runyard.wire.job_document import JobDocument
@@ -89,7 +92,8 @@ class Service:
             renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
             renewal.start()
             stack.push_async_callback(renewal.close)
-            pools = await self._start_pools(ledger, stores, renewal, stack)
+            metrics = ServiceMetrics()
+            pools = await self._start_pools(ledger, stores, renewal, metrics, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -100,7 +104,7 @@ class Service:
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
                 ),
-                others=stores.loops,
+                others=(*stores.loops, ("progress", ProgressWatch(ledger=ledger).run)),
             )
             cache_counters = await stack.enter_async_context(
                 registry_cache.running(self._settings.registry_cache, self._folders.data)
@@ -110,7 +114,7 @@ class Service:
                 logs=stores.logs,
                 artifacts=stores.artifacts,
                 clock=self._clock,
-                render_metrics=lambda: render_metrics(ledger, cache_counters),
+                render_metrics=lambda: render_metrics(ledger, cache_counters, service=metrics),
                 is_ready=dispatcher.not_ready,
             )
             listening = stack.enter_context(self._listen(services))
@@ -127,7 +131,12 @@ class Service:
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(
-        self, ledger: Ledger, stores: Stores, renewal: Renewal, stack: contextlib.AsyncExitStack
+        self,
+        ledger: Ledger,
+        stores: Stores,
+        renewal: Renewal,
+        telemetry: Telemetry,
+        stack: contextlib.AsyncExitStack,
     ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
@@ -150,7 +159,7 @@ class Service:
                 await refuse_foreign_pool(ledger, settings)
             log.info("pool_started", pool=settings.name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
-            sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)
+            sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock, telemetry=telemetry)
             dispatchers.append(
                 PoolDispatcher(
                     settings,
@@ -164,6 +173,7 @@ class Service:
                     renewal=renewal,
                     lease_s=self._settings.ledger.lease,
                     before_settle=stores.before_settle,
+                    telemetry=telemetry,
                 )
             )
         return dispatchers
