@@ -17,11 +17,12 @@ from pydantic import ValidationError
 
 from runyard import registry_cache
 from runyard.api.application import ApiServices, close_application, create_application
-from runyard.api.secret import hash_secret, new_secret
+from runyard.api.secret import hash_secret, new_secret, new_uid
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
+from runyard.dispatch.historian import Historian
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
@@ -30,7 +31,7 @@ from runyard.dispatch.renewal import Renewal, ThreadRenewal
 from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
 from runyard.dispatch.sweep import Sweep
-from runyard.dispatch.telemetry import Telemetry
+from runyard.dispatch.telemetry import SharedTelemetry, Telemetry
 from runyard.dispatch.timekeeper import Timekeeper
 from runyard.installation import (
     Folders,
@@ -93,7 +94,9 @@ class Service:
             renewal.start()
             stack.push_async_callback(renewal.close)
             metrics = ServiceMetrics()
-            pools = await self._start_pools(ledger, stores, renewal, metrics, stack)
+            historian = Historian(ledger=ledger, writer=new_uid())
+            telemetry = SharedTelemetry([metrics, historian])
+            pools = await self._start_pools(ledger, stores, renewal, telemetry, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -104,7 +107,11 @@ class Service:
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
                 ),
-                others=(*stores.loops, ("progress", ProgressWatch(ledger=ledger).run)),
+                others=(
+                    *stores.loops,
+                    ("progress", ProgressWatch(ledger=ledger).run),
+                    ("historian", historian.run),
+                ),
             )
             cache_counters = await stack.enter_async_context(
                 registry_cache.running(self._settings.registry_cache, self._folders.data)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 BUCKET_S = 15
+SIGN_OF_LIFE_S = 60
+"""The gauges of all queues are written at least this often, also where they are zero."""
+
 ALL = "*"
 """The name under which the sum over all queues stands; no queue can have it."""
 
