@@ -1,4 +1,4 @@
-"""Writes the history: every BUCKET_S how much waits and runs, and what this service's pools counted since the last time.
+"""Writes the history: every BUCKET_S how much waits and runs, and what this service's pools counted meanwhile.
 
 Any number of services write the same gauges; the first one's stand. What a pool counted is written by who counted it,
 under a name of this process's own, so owners that follow each other within one bucket add up and a repeated write does

@@ -23,6 +23,7 @@ from runyard.api.errors import STATUS_OF, Unauthenticated, error_body
 from runyard.api.server_sent import EventStream
 from runyard.model.errors import NotFound, RunyardError
 from runyard.web.actions import ACTIONS
+from runyard.web.flow import FlowReader
 from runyard.web.forms import form_fields
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
 from runyard.web.log_routes import log_bytes, log_events, log_search, log_streams
@@ -61,6 +62,7 @@ def install_pages(app: FastAPI) -> None:
         Route("/sign-out", _as_page(_sign_out), methods=["POST"]),
         Route("/live", _as_page(lambda request: _live(request, pages, sights))),
         *(Route(path, _as_data(answer)) for path, answer in _LOG),
+        Route("/flow", _as_data(FlowReader(app.state.context).answer)),
         *(Route(path, _as_page(answer), methods=[method]) for method, path, answer in ACTIONS),
         *pages,
         _NoPageRoute("/{path:path}", _as_page(_no_page)),
