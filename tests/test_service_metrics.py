@@ -20,7 +20,7 @@ from runyard.model.pool import WaitCode, now, soon
 from runyard.model.queue import QueueSettings
 from runyard.registry.cache.counters import Counters
 from runyard.service_metrics import OTHER, POOLS_MAX, QUEUES_MAX, ServiceMetrics
-from tests.contracts.ledger.world import ManualClock, World
+from tests.contracts.ledger.world import ManualClock, World, pool_settings
 from tests.journeys.holdings import metric
 
 
@@ -30,12 +30,14 @@ def an_end(pool: str = "local", queue: str = "default", **changes: object) -> En
     return EndedAttempt(pool=pool, queue=queue, **(values | changes))
 
 
-async def the_text(metrics: ServiceMetrics, *, queues: int = 0) -> str:
-    """As it is scraped, over a ledger with that many queues."""
+async def the_text(metrics: ServiceMetrics, *, queues: int = 0, pools: int = 0) -> str:
+    """As it is scraped, over a ledger with that many queues and pools."""
     ledger = create_ledger("sqlite://:memory:", clock=ManualClock(), is_threaded=False)
     await ledger.open()
     for number in range(queues):
         await ledger.put_queue(QueueSettings(name=f"queue-{number}"))
+    for number in range(pools):
+        await ledger.put_pool(pool_settings(f"pool-{number}"))
     try:
         return (await render_metrics(ledger, Counters(), service=metrics)).decode()
     finally:
@@ -45,6 +47,18 @@ async def the_text(metrics: ServiceMetrics, *, queues: int = 0) -> str:
 def labels_of(text: str, label: str) -> set[str]:
     samples = (sample for family in parse_text(text) for sample in family.samples)
     return {sample.labels[label] for sample in samples if label in sample.labels}
+
+
+async def the_busy_text() -> str:
+    """With every metric in it that there is."""
+    metrics = ServiceMetrics()
+    metrics.attempt_claimed("local", "default", waited_s=0.004)
+    metrics.attempt_ended(an_end())
+    metrics.pool_answered("local", [now(1)])
+    metrics.resources_pruned("local", destroyed=1, kept=0)
+    metrics.lease_lost("local")
+    metrics.ledger_unavailable("local")
+    return await the_text(metrics, pools=1)
 
 
 # -- phases -------------------------------------------------------------------------------------------------------
@@ -134,9 +148,9 @@ async def test_no_label_grows_without_bound() -> None:
             metrics.ledger_unavailable(pool)
 
     work(0)
-    first = await the_text(metrics, queues=300)
+    first = await the_text(metrics, queues=300, pools=60)
     work(1)
-    second = await the_text(metrics, queues=600)
+    second = await the_text(metrics, queues=600, pools=90)
     for text in (first, second):
         assert len(labels_of(text, "queue")) == QUEUES_MAX + 1
         assert len(labels_of(text, "pool")) == POOLS_MAX + 1
@@ -150,8 +164,7 @@ async def test_the_text_is_what_prometheus_reads() -> None:
     metrics = ServiceMetrics()
     metrics.attempt_claimed("local", "default", waited_s=0.004)
     metrics.attempt_ended(an_end())
-    metrics.pool_answered("local", [now(1)])
-    text = await the_text(metrics)
+    text = await the_busy_text()
     names = [family.name for family in parse_text(text)]
     assert len(names) == len(set(names)), "a family stands once"
     assert any(name == "runyard_phase_seconds" for name in names)
@@ -161,10 +174,7 @@ async def test_the_text_is_what_prometheus_reads() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 async def test_promtool_finds_nothing_to_say() -> None:
-    metrics = ServiceMetrics()
-    metrics.attempt_claimed("local", "default", waited_s=0.004)
-    metrics.attempt_ended(an_end())
-    text = await the_text(metrics)
+    text = await the_busy_text()
     command = ["promtool", "check", "metrics"]
     found = await asyncio.to_thread(subprocess.run, command, input=text, text=True, capture_output=True)
     assert found.returncode == 0, found.stdout + found.stderr
