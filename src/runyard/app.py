@@ -18,18 +18,21 @@ from pydantic import ValidationError
 from runyard import registry_cache
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.links import new_link
-from runyard.api.secret import hash_secret, new_secret
+from runyard.api.secret import hash_secret, new_secret, new_uid
 from runyard.clock import SystemClock
 from runyard.config import Settings
 from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
+from runyard.dispatch.historian import Historian
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import ContextOf, PoolDispatcher
+from runyard.dispatch.progress import ProgressWatch
 from runyard.dispatch.renewal import Renewal, ThreadRenewal
 from runyard.dispatch.retention import Keep, Retention
 from runyard.dispatch.service import Dispatcher
 from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.telemetry import SharedTelemetry, Telemetry
 from runyard.dispatch.timekeeper import Timekeeper
 from runyard.installation import (
     Folders,
@@ -47,6 +50,7 @@ from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token, TokenKind
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.service_metrics import ServiceMetrics
 from runyard.stores import Stores, open_stores, store_problems
 from runyard.web.application import install_pages
 from runyard.wire.job_document import JobDocument
@@ -92,7 +96,10 @@ class Service:
             renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
             renewal.start()
             stack.push_async_callback(renewal.close)
-            pools = await self._start_pools(ledger, stores, renewal, stack)
+            metrics = ServiceMetrics()
+            historian = Historian(ledger=ledger, writer=new_uid())
+            telemetry = SharedTelemetry([metrics, historian])
+            pools = await self._start_pools(ledger, stores, renewal, telemetry, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -103,7 +110,11 @@ class Service:
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
                 ),
-                others=stores.loops,
+                others=(
+                    *stores.loops,
+                    ("progress", ProgressWatch(ledger=ledger).run),
+                    ("historian", historian.run),
+                ),
             )
             cache_counters = await stack.enter_async_context(
                 registry_cache.running(self._settings.registry_cache, self._folders.data)
@@ -113,7 +124,7 @@ class Service:
                 logs=stores.logs,
                 artifacts=stores.artifacts,
                 clock=self._clock,
-                render_metrics=lambda: render_metrics(ledger, cache_counters),
+                render_metrics=lambda: render_metrics(ledger, cache_counters, service=metrics),
                 is_ready=dispatcher.not_ready,
             )
             listening = stack.enter_context(self._listen(services))
@@ -131,7 +142,12 @@ class Service:
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(
-        self, ledger: Ledger, stores: Stores, renewal: Renewal, stack: contextlib.AsyncExitStack
+        self,
+        ledger: Ledger,
+        stores: Stores,
+        renewal: Renewal,
+        telemetry: Telemetry,
+        stack: contextlib.AsyncExitStack,
     ) -> list[PoolDispatcher]:
         installation = installation_id(self._folders.data)
         sections = self._settings.pools_in_force
@@ -154,7 +170,7 @@ class Service:
                 await refuse_foreign_pool(ledger, settings)
             log.info("pool_started", pool=settings.name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
-            sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock)
+            sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock, telemetry=telemetry)
             dispatchers.append(
                 PoolDispatcher(
                     settings,
@@ -168,6 +184,7 @@ class Service:
                     renewal=renewal,
                     lease_s=self._settings.ledger.lease,
                     before_settle=stores.before_settle,
+                    telemetry=telemetry,
                 )
             )
         return dispatchers

@@ -12,20 +12,26 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from runyard.ledger.port import Ledger
+from runyard.model.pool import PoolHealth
+from runyard.policy.progress import STALLED_AFTER_S, stalled_queues
 from runyard.registry.cache.counters import Counters
+from runyard.service_metrics import BoundedNames, ServiceMetrics
 
 
-async def render_metrics(ledger: Ledger, registry_cache: Counters | None = None) -> bytes:
-    """The exposition text. Its label sets are bounded by the numbers of queues and pools."""
+async def render_metrics(
+    ledger: Ledger, registry_cache: Counters | None = None, *, service: ServiceMetrics | None = None
+) -> bytes:
+    """The exposition text. `service` is what this process counted; its names bound the labels of all."""
+    service = service or ServiceMetrics()
     registry = CollectorRegistry()
     if registry_cache is not None:
         registry.register(RegistryCacheCollector(registry_cache))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     await _process(registry)
-    await _queues(registry, ledger)
-    await _pools(registry, ledger)
-    return generate_latest(registry)
+    await _queues(registry, ledger, service.queues)
+    await _pools(registry, ledger, service.pools)
+    return generate_latest(service.registry) + generate_latest(registry)
 
 
 async def _process(registry: CollectorRegistry) -> None:
@@ -42,34 +48,50 @@ async def _process(registry: CollectorRegistry) -> None:
     turn.set(turn_s)
 
 
-async def _queues(registry: CollectorRegistry, ledger: Ledger) -> None:
+async def _queues(registry: CollectorRegistry, ledger: Ledger, names: BoundedNames) -> None:
     jobs = Gauge(
         "runyard_queue_jobs", "Unfinished jobs by queue and state", ["queue", "state"], registry=registry
     )
     oldest = Gauge(
         "runyard_queue_oldest_age_seconds", "Age of the oldest queued job", ["queue"], registry=registry
     )
+    stalled = Gauge(
+        "runyard_queue_stalled",
+        f"How many queues have eligible work and no start for {STALLED_AFTER_S:g} s",
+        ["queue"],
+        registry=registry,
+    )
     now = await ledger.now()
-    for queue in await ledger.list_queues():
-        name = queue.settings.name
-        jobs.labels(name, "queued").set(queue.queued)
-        jobs.labels(name, "starting").set(queue.starting)
-        jobs.labels(name, "running").set(queue.running)
-        oldest.labels(name).set(0 if queue.oldest_queued_at is None else max(now - queue.oldest_queued_at, 0))
+    queues = await ledger.list_queues()
+    still = {one.queue for one in stalled_queues(queues, now)}
+    ages: dict[str, float] = {}
+    for queue in queues:
+        label = names.label(queue.settings.name)
+        jobs.labels(label, "queued").inc(queue.queued)
+        jobs.labels(label, "starting").inc(queue.starting)
+        jobs.labels(label, "running").inc(queue.running)
+        stalled.labels(label).inc(queue.settings.name in still)
+        age_s = 0.0 if queue.oldest_queued_at is None else max(now - queue.oldest_queued_at, 0.0)
+        ages[label] = max(age_s, ages.get(label, 0.0))
+    for label, age_s in ages.items():
+        oldest.labels(label).set(age_s)
 
 
-async def _pools(registry: CollectorRegistry, ledger: Ledger) -> None:
+async def _pools(registry: CollectorRegistry, ledger: Ledger, names: BoundedNames) -> None:
     slots = Gauge("runyard_pool_slots", "Slots by pool and use", ["pool", "use"], registry=registry)
     healthy = Gauge(
         "runyard_pool_healthy", "1 where the pool has an owner and is healthy", ["pool"], registry=registry
     )
+    health: dict[str, bool] = {}
     for pool in await ledger.list_pools():
-        name = pool.settings.name
+        label = names.label(pool.settings.name)
         used = pool.starting + pool.running
-        slots.labels(name, "starting").set(pool.starting)
-        slots.labels(name, "running").set(pool.running)
-        slots.labels(name, "idle").set(max(pool.settings.slots - used, 0))
-        healthy.labels(name).set(pool.health.value == "healthy")
+        slots.labels(label, "starting").inc(pool.starting)
+        slots.labels(label, "running").inc(pool.running)
+        slots.labels(label, "idle").inc(max(pool.settings.slots - used, 0))
+        health[label] = pool.health is PoolHealth.HEALTHY and health.get(label, True)
+    for label, is_healthy in health.items():
+        healthy.labels(label).set(is_healthy)
 
 
 def render_cache_metrics(counters: Counters) -> bytes:

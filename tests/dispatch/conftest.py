@@ -15,6 +15,7 @@ from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
 from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.telemetry import Telemetry
 from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.model.attempt import AttemptKey
@@ -54,6 +55,7 @@ class Yard:
         name: str = "service-1",
         provider: ScriptedProvider | None = None,
         before_settle: BeforeSettle | None = None,
+        telemetry: Telemetry | None = None,
     ) -> PoolDispatcher:
         provider = provider or ScriptedProvider(self.world)
         self.providers.append(provider)
@@ -68,6 +70,7 @@ class Yard:
             operations=PoolOperations(ledger=self.ledger, provider=provider, sweep=sweep),
             sweep=sweep,
             before_settle=before_settle,
+            telemetry=telemetry,
         )
         self._tasks.append(asyncio.create_task(dispatcher.run()))
         return dispatcher

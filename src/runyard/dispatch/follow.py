@@ -10,6 +10,7 @@ import structlog
 from runyard.dispatch.absence import Absence
 from runyard.dispatch.context import LEDGER_RETRY_S, AttemptContext
 from runyard.dispatch.ownership import PoolLease
+from runyard.dispatch.telemetry import EndedAttempt, NoTelemetry, Telemetry, phase_seconds, start_seconds
 from runyard.ledger.port import Claimed, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import (
@@ -23,7 +24,7 @@ from runyard.model.errors import (
     QuotaExceeded,
     Throttled,
 )
-from runyard.model.job import Job
+from runyard.model.job import Job, JobState
 from runyard.model.outcome import Outcome, ReasonCode, lost, refused
 from runyard.policy import retry
 from runyard.providers.port import AttemptRequest, Provider
@@ -53,6 +54,7 @@ class AttemptFollower:
         lease: PoolLease,
         context: AttemptContext,
         before_settle: BeforeSettle | None = None,
+        telemetry: Telemetry | None = None,
         is_adopted: bool = False,
     ) -> None:
         self.job = claimed.job
@@ -62,6 +64,7 @@ class AttemptFollower:
         self._lease = lease
         self._context = context
         self._before_settle = before_settle
+        self._telemetry = telemetry or NoTelemetry()
         self._may_exist = is_adopted
         self._stop_asked = False
         self._was_seen = claimed.attempt.started_at is not None
@@ -95,12 +98,15 @@ class AttemptFollower:
             return None
         if self._before_settle is not None:
             await self._before_settle(self.key)
+        ended_at = self._lease.now()
         job = await self._settle(outcome)
+        self._telemetry.attempt_ended(self._ended(outcome, job, ended_at))
         self._log.info(
             "attempt_settled",
             outcome=outcome.kind.value,
             reason=outcome.reason.code.value if outcome.reason else None,
             state=job.state.value if job else None,
+            **_retry_facts(job),
         )
         return job
 
@@ -196,6 +202,17 @@ class AttemptFollower:
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
 
+    def _ended(self, outcome: Outcome, job: Job | None, ended_at: float) -> EndedAttempt:
+        claimed_at, phases = self.attempt.claimed_at, self._context.phases
+        return EndedAttempt(
+            pool=self.attempt.pool,
+            queue=self.job.queue,
+            outcome=outcome,
+            state=job.state if job else None,
+            phases=phase_seconds(claimed_at, phases, ended_at),
+            start_s=start_seconds(claimed_at, phases),
+        )
+
     async def _settle(self, outcome: Outcome) -> Job | None:
         while True:
             try:
@@ -210,7 +227,21 @@ class AttemptFollower:
                 )
             except LedgerUnavailable as error:
                 self._log.error("ledger_unavailable", error=error.message, retry_s=LEDGER_RETRY_S)
+                self._telemetry.ledger_unavailable(self.attempt.pool)
                 await asyncio.sleep(LEDGER_RETRY_S)
+
+
+def _retry_facts(job: Job | None) -> Mapping[str, object]:
+    """The decision to try again, as the log tells it: what it has cost so far, when, and why."""
+    if job is None or job.state is not JobState.QUEUED:
+        return {}
+    return {
+        "retry_at": job.not_before,
+        "infrastructure_failures": job.infrastructure_failures,
+        "failures": job.failures,
+        "unseen_tries": job.unseen_tries,
+        "why": job.reason.message if job.reason else None,
+    }
 
 
 def request_of(job: Job, key: AttemptKey, *, slot: int, epoch: int) -> AttemptRequest:

@@ -19,6 +19,7 @@ from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.renewal import LoopRenewal, Renewal
 from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.telemetry import NoTelemetry, Telemetry
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
@@ -63,6 +64,7 @@ class PoolDispatcher:
         sweep: Sweep,
         renewal: Renewal | None = None,
         before_settle: BeforeSettle | None = None,
+        telemetry: Telemetry | None = None,
         lease_s: float = LEASE_S,
         timer_s: float = TIMER_S,
     ) -> None:
@@ -76,6 +78,7 @@ class PoolDispatcher:
         self._sweep = sweep
         self._renewal = renewal or LoopRenewal(ledger)
         self._before_settle = before_settle
+        self._telemetry = telemetry or NoTelemetry()
         self._lease_s = lease_s
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
@@ -113,6 +116,7 @@ class PoolDispatcher:
                     await self._own(lease)
                 except Fenced as error:
                     self._log.error("pool_lost", error=error.message)
+                    self._telemetry.lease_lost(self.name)
                 finally:
                     await self._let_go()
                     await lease.release()
@@ -256,6 +260,7 @@ class PoolDispatcher:
             # It may have been a claim's answer that was lost: what it claimed takes room, so it is looked for first.
             self._must_look = True
             self._log.error("ledger_unavailable", error=error.message)
+            self._telemetry.ledger_unavailable(self.name)
             await asyncio.sleep(TIMER_S)
 
     async def _recover(self, lease: PoolLease) -> None:
@@ -298,9 +303,11 @@ class PoolDispatcher:
             return
         classes = await self._ledger.list_demand(lease.fence)
         if not classes:
+            self._telemetry.pool_answered(self.name, ())
             await self._tell_demand(lease, classes)  # a fleet shrinks by hearing that nothing waits
             return
         answers = await self._ask(classes)
+        self._telemetry.pool_answered(self.name, answers.values())
         await self._state(lease, answers)
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
@@ -350,8 +357,25 @@ class PoolDispatcher:
         if not changed or at - self._stated_at < STATE_AVAILABILITY_EVERY_S:
             return
         await self._ledger.set_availability(lease.fence, changed)
+        self._log_turns(changed)
         self._stated = dict(answers)
         self._stated_at = at
+
+    def _log_turns(self, changed: Mapping[str, Availability]) -> None:
+        """One line for each class of which the pool says another thing than before. That it is full, or has room
+        again, is the daily round of a busy pool and no line."""
+        for key, answer in changed.items():
+            before = self._stated.get(key)
+            if before is not None and (before.kind, before.code) == (answer.kind, answer.code):
+                continue
+            if answer.code is WaitCode.POOL_FULL or (
+                answer.kind is AvailabilityKind.NOW and (before is None or before.code is WaitCode.POOL_FULL)
+            ):
+                continue
+            code = answer.code.value if answer.code else None
+            self._log.info(
+                "availability_changed", class_key=key, kind=answer.kind.value, code=code, why=answer.why
+            )
 
     async def _claim(self, lease: PoolLease, rooms: Mapping[str, int]) -> None:
         free, slots = self._free()
@@ -363,6 +387,8 @@ class PoolDispatcher:
                 attempt=claimed.attempt.key.resource_name,
                 slot=claimed.attempt.slot,
             )
+            waited_s = claimed.attempt.claimed_at - claimed.job.queued_at
+            self._telemetry.attempt_claimed(self.name, claimed.job.queue, waited_s=max(0.0, waited_s))
             self._follow(claimed, lease)
 
     def _free(self) -> tuple[Budget, tuple[int, ...]]:
@@ -392,6 +418,7 @@ class PoolDispatcher:
             lease=lease,
             context=self._context_of(claimed, lease),
             before_settle=self._before_settle,
+            telemetry=self._telemetry,
             is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower

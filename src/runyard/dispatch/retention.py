@@ -13,8 +13,10 @@ from runyard.model.attempt import AttemptKey
 from runyard.model.errors import UserError
 
 BATCH = 200
+HISTORY_BATCH = 20
 AUDIT_KEPT_S = 365 * 86400.0
 EVENTS_KEPT_S = 7 * 86400.0
+HISTORY_KEPT_S = 2 * 86400.0
 MACHINES_KEPT_S = 86400.0
 """Of what is gone: long enough that no late create can come under a name that is forgotten."""
 
@@ -63,6 +65,8 @@ class Retention:
         while await ledger.delete_events(before=now - EVENTS_KEPT_S, limit=BATCH) == BATCH:
             pass
         while await ledger.delete_gone_machines(before=now - MACHINES_KEPT_S, limit=BATCH) == BATCH:
+            pass
+        while await ledger.delete_history(before=now - HISTORY_KEPT_S, buckets=HISTORY_BATCH):
             pass
         await ledger.delete_expired_sessions(before=now, limit=BATCH)
         await ledger.delete_audit(before=now - AUDIT_KEPT_S, limit=BATCH)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 
+from runyard.dispatch.telemetry import NoTelemetry, Telemetry
 from runyard.ledger.port import Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.clock import Clock
@@ -19,11 +22,15 @@ log = structlog.get_logger()
 class Sweep:
     """Remembers the listing before, because a resource must be seen unknown twice before it is destroyed."""
 
-    def __init__(self, *, ledger: Ledger, provider: Provider, clock: Clock) -> None:
+    def __init__(
+        self, *, ledger: Ledger, provider: Provider, clock: Clock, telemetry: Telemetry | None = None
+    ) -> None:
         self._ledger = ledger
         self._provider = provider
         self._clock = clock
+        self._telemetry = telemetry or NoTelemetry()
         self._state = PruneState()
+        self._kept: Mapping[str, str] = {}
 
     async def run(self, fence: Fence, *, is_dry_run: bool = False) -> Pruned:
         """One sweep. Raises ProviderError when the listing failed (nothing is concluded), Fenced."""
@@ -40,11 +47,20 @@ class Sweep:
         if is_dry_run:
             return pruned
         self._state = state
+        self._tell(fence.pool, pruned)
         for name in pruned.destroy:
-            await self._destroy(name)
+            await self._destroy(fence.pool, name)
         return pruned
 
-    async def _destroy(self, name: str) -> None:
+    def _tell(self, pool: str, pruned: Pruned) -> None:
+        """What is kept, and why, is said once and not in each sweep."""
+        self._telemetry.resources_pruned(pool, destroyed=len(pruned.destroy), kept=len(pruned.kept))
+        for name, why in pruned.kept.items():
+            if self._kept.get(name) != why:
+                log.info("resource_kept", pool=pool, resource=name, why=why)
+        self._kept = pruned.kept
+
+    async def _destroy(self, pool: str, name: str) -> None:
         key = AttemptKey.from_resource_name(name)
         attempt = await self._ledger.get_attempt(key) if key else None
         if attempt is not None and attempt.outcome is None:
@@ -52,10 +68,10 @@ class Sweep:
         machine = await self._ledger.get_machine(name)
         if machine is not None and machine.state is not MachineState.GONE:
             return  # intended since the listing
-        log.info("resource_pruned", resource=name)
+        log.info("resource_pruned", pool=pool, resource=name)
         try:
             await self._provider.destroy_resource(name)
         except ProviderError as error:
-            log.warning("resource_not_destroyed", resource=name, error=error.message)
+            log.warning("resource_not_destroyed", pool=pool, resource=name, error=error.message)
         except Exception:  # one that cannot be removed must not keep the others
-            log.exception("resource_not_destroyed", resource=name)
+            log.exception("resource_not_destroyed", pool=pool, resource=name)

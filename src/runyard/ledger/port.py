@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
+from runyard.model.history import HistoryRow, HistorySum, Subject
 from runyard.model.job import Job, JobState, NewJob
 from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
@@ -187,6 +188,10 @@ class Ledger(Protocol):
 
     async def count_ended(self, *, since: float) -> EndedCounts:
         """How many jobs of each queue ended since then; of the latest 5,000 where there are more."""
+        ...
+
+    async def oldest_ready(self, queue: str) -> str | None:
+        """The uid of the job that has been ready longest there."""
         ...
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
@@ -439,6 +444,22 @@ class Ledger(Protocol):
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         """The oldest lines that are older than that time."""
+        ...
+
+    # -- history --------------------------------------------------------------------------------------------------
+    async def add_history(self, rows: Sequence[HistoryRow]) -> None:
+        """Each once: a row that is there already stays as it is, so that several services may write the same gauges."""
+        ...
+
+    async def read_history(
+        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+    ) -> list[HistorySum]:
+        """Of `name`, or of all together: each figure over each `step_s` from `begin` on, buckets before `end`; in
+        order of time, at most 50,000. Where nothing was written there is nothing."""
+        ...
+
+    async def delete_history(self, *, before: float, buckets: int) -> int:
+        """The oldest buckets that are older than that time, at most so many. Returns the number of rows."""
         ...
 
     # -- retention ------------------------------------------------------------------------------------------------

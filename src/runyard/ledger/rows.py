@@ -16,6 +16,7 @@ from runyard.ledger.statements import ENDED_MAX
 from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
+from runyard.model.history import HistoryRow, HistorySum
 from runyard.model.job import Job, JobSpec, JobState
 from runyard.model.machine import Binding, BindingState, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
@@ -203,7 +204,7 @@ def event_of(row: Row) -> JobEvent:
 
 
 def queue_of(row: Row) -> Queue:
-    """Needs the column `oldest_queued_at` beside those of the table."""
+    """Needs the columns `oldest_queued_at` and `has_eligible` beside those of the table."""
     settings = QueueSettings(
         name=row["name"],
         weight=row["weight"],
@@ -220,6 +221,8 @@ def queue_of(row: Row) -> Queue:
         starting=row["starting"],
         running=row["running"],
         oldest_queued_at=row["oldest_queued_at"],
+        last_claimed_at=row["last_claimed_at"],
+        has_eligible=row["has_eligible"] is not None,
     )
 
 
@@ -312,6 +315,28 @@ def audit_columns(line: AuditLine) -> dict[str, Any]:
         "subject": line.subject,
         "details": to_json(line.details),
     }
+
+
+def history_columns(row: HistoryRow) -> dict[str, Any]:
+    return {
+        "subject": row.subject.value,
+        "name": row.name,
+        "bucket": row.bucket,
+        "figure": row.figure,
+        "writer": row.writer,
+        "amount": row.amount,
+        "seconds": row.seconds,
+    }
+
+
+def history_sum_of(row: Row) -> HistorySum:
+    return HistorySum(
+        at=row["at"],
+        figure=row["figure"],
+        highest=row["highest"],
+        amount=row["amount"],
+        seconds=row["seconds"],
+    )
 
 
 def newest_or(sequence: int | None) -> int:

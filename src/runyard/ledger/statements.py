@@ -21,8 +21,16 @@ LIST_OPEN_LANES = """
 QUEUE = """
     SELECT q.*, (SELECT min((SELECT min(j.queued_at) FROM jobs j
                              WHERE j.queue = l.queue AND j.class_key = l.class_key AND j.is_ready = 1))
-                 FROM lanes l WHERE l.queue = q.name AND l.ready > 0) AS oldest_queued_at
+                 FROM lanes l WHERE l.queue = q.name AND l.ready > 0) AS oldest_queued_at,
+        (SELECT 1 FROM fair f WHERE f.queue = q.name AND f.ready > 0 AND f.is_blocked = 0 LIMIT 1) AS has_eligible
     FROM queues q
+"""
+
+OLDEST_READY = """
+    SELECT o.uid FROM lanes l JOIN jobs o ON o.uid = (
+        SELECT j.uid FROM jobs j WHERE j.queue = l.queue AND j.class_key = l.class_key AND j.is_ready = 1
+        ORDER BY j.queued_at LIMIT 1)
+    WHERE l.queue = :queue AND l.ready > 0 ORDER BY o.queued_at, o.uid LIMIT 1
 """
 
 PUT_QUEUE = """
@@ -170,4 +178,19 @@ COUNT_ENDED = """
         SELECT queue, ended_at FROM jobs WHERE ended_at IS NOT NULL AND ended_at >= :since
         ORDER BY ended_at DESC LIMIT :limit) x
     GROUP BY queue
+"""
+
+READ_HISTORY = """
+    SELECT bucket - bucket % :step AS at, figure, max(amount) AS highest, sum(amount) AS amount,
+        sum(seconds) AS seconds
+    FROM history WHERE subject = :subject AND (name = :name OR :name IS NULL) AND bucket >= :begin AND bucket < :end
+    GROUP BY bucket - bucket % :step, figure ORDER BY at, figure LIMIT :limit
+"""
+
+HISTORY_MAX = 50_000
+
+DELETE_HISTORY = """
+    DELETE FROM history WHERE bucket IN (
+        SELECT DISTINCT bucket FROM history WHERE bucket < :before ORDER BY bucket LIMIT :limit
+    )
 """

@@ -24,13 +24,16 @@ class QueueSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Queue:
-    """A queue with its counts, kept in the transactions that change them."""
+    """A queue with its counts, kept in the transactions that change them. `has_eligible`: some tenant has a ready job
+    that no tenant's limit holds back."""
 
     settings: QueueSettings
     queued: int = 0
     starting: int = 0
     running: int = 0
     oldest_queued_at: float | None = None
+    last_claimed_at: float | None = None
+    has_eligible: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

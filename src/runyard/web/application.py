@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import mimetypes
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
@@ -23,6 +25,7 @@ from runyard.api.errors import STATUS_OF, Unauthenticated, error_body
 from runyard.api.server_sent import EventStream
 from runyard.model.errors import NotFound, RunyardError
 from runyard.web.actions import ACTIONS
+from runyard.web.flow import FlowReader
 from runyard.web.forms import form_fields
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
 from runyard.web.log_routes import log_bytes, log_events, log_search, log_streams
@@ -61,6 +64,7 @@ def install_pages(app: FastAPI) -> None:
         Route("/sign-out", _as_page(_sign_out), methods=["POST"]),
         Route("/live", _as_page(lambda request: _live(request, pages, sights))),
         *(Route(path, _as_data(answer)) for path, answer in _LOG),
+        Route("/flow", _as_data(FlowReader(app.state.context).answer)),
         *(Route(path, _as_page(answer), methods=[method]) for method, path, answer in ACTIONS),
         *pages,
         _NoPageRoute("/{path:path}", _as_page(_no_page)),
@@ -237,22 +241,36 @@ async def _static(request: Request) -> Response:
     content = _static_content(request.path_params["path"])
     if content is None:
         return Response("", 404)
-    body, kind = content
     headers = {
         "Cache-Control": f"public, max-age={_STATIC_AGE_S}, immutable",
         "X-Content-Type-Options": "nosniff",
+        "Vary": "Accept-Encoding",
     }
-    return Response(body, 200, headers, media_type=kind)
+    body = content.plain
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        body = content.packed
+        headers["Content-Encoding"] = "gzip"
+    return Response(body, 200, headers, media_type=content.kind)
 
 
-def _static_content(path: str) -> tuple[bytes, str] | None:
+@dataclass(frozen=True, slots=True)
+class _Static:
+    """A file of ours, as it is and compressed: none of them ever changes while the service runs."""
+
+    kind: str
+    plain: bytes
+    packed: bytes
+
+
+def _static_content(path: str) -> _Static | None:
     return _read_static(path) if path in _static_names() else None
 
 
 @cache
-def _read_static(path: str) -> tuple[bytes, str]:
+def _read_static(path: str) -> _Static:
     kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    return files("runyard.web").joinpath("static", path).read_bytes(), kind
+    plain = files("runyard.web").joinpath("static", path).read_bytes()
+    return _Static(kind, plain, gzip.compress(plain, mtime=0))
 
 
 @cache

@@ -15,6 +15,7 @@ from runyard.ledger.postgresql import (
     audit,
     dispatch,
     events,
+    history,
     jobs,
     listing,
     lookback,
@@ -34,6 +35,7 @@ from runyard.model.attempt import Attempt, AttemptKey, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.clock import Clock
 from runyard.model.event import JobEvent
+from runyard.model.history import HistoryRow, HistorySum, Subject
 from runyard.model.job import Job, NewJob
 from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
@@ -160,6 +162,9 @@ class PostgresqlLedger:
 
     async def count_ended(self, *, since: float) -> EndedCounts:
         return await self._read(lambda snapshot: lookback.count_ended(snapshot, since=since))
+
+    async def oldest_ready(self, queue: str) -> str | None:
+        return await self._read(lambda snapshot: waiting.oldest_ready(snapshot, queue))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:
@@ -390,6 +395,22 @@ class PostgresqlLedger:
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         return await audit.delete_audit(self._database, before=before, limit=limit)
+
+    # -- history --------------------------------------------------------------------------------------------------
+    async def add_history(self, rows: Sequence[HistoryRow]) -> None:
+        await history.add_history(self._database, rows)
+
+    async def read_history(
+        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+    ) -> list[HistorySum]:
+        return await self._read(
+            lambda snapshot: history.read_history(
+                snapshot, subject, name=name, begin=begin, end=end, step_s=step_s
+            )
+        )
+
+    async def delete_history(self, *, before: float, buckets: int) -> int:
+        return await history.delete_history(self._database, before=before, buckets=buckets)
 
     # -- retention ------------------------------------------------------------------------------------------------
     async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:

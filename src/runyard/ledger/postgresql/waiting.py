@@ -93,3 +93,8 @@ async def _shares(snapshot: Snapshot, queue: str) -> tuple[TenantShare, ...]:
         )
         for row in found
     )
+
+
+async def oldest_ready(snapshot: Snapshot, queue: str) -> str | None:
+    row = await snapshot.row(statements.OLDEST_READY, queue=queue)
+    return None if row is None else str(row["uid"])

@@ -139,7 +139,11 @@ def correct_queue(tx: Transaction, pool: str, queue: str, *, cost: float) -> Non
 def add_starting(tx: Transaction, pool: str, queue: str, tenant: str) -> None:
     """An attempt was claimed."""
     tx.execute("UPDATE pools SET starting = starting + 1 WHERE name = :pool", pool=pool)
-    tx.execute("UPDATE queues SET starting = starting + 1 WHERE name = :queue", queue=queue)
+    tx.execute(
+        "UPDATE queues SET starting = starting + 1, last_claimed_at = :now WHERE name = :queue",
+        queue=queue,
+        now=tx.now,
+    )
     _add_unfinished(tx, queue, tenant, 1)
 
 

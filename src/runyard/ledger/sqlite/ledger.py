@@ -14,6 +14,7 @@ from runyard.ledger.sqlite import (
     audit,
     claims,
     events,
+    history,
     jobs,
     listing,
     lookback,
@@ -39,6 +40,7 @@ from runyard.model.audit import AuditLine
 from runyard.model.clock import Clock
 from runyard.model.errors import LedgerUnavailable
 from runyard.model.event import JobEvent
+from runyard.model.history import HistoryRow, HistorySum, Subject
 from runyard.model.job import Job, NewJob
 from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.operation import Operation, OperationKind
@@ -199,6 +201,9 @@ class SqliteLedger:
 
     async def count_ended(self, *, since: float) -> EndedCounts:
         return await self._read(lambda tx: lookback.count_ended(tx, since=since))
+
+    async def oldest_ready(self, queue: str) -> str | None:
+        return await self._read(lambda tx: waiting.oldest_ready(tx, queue))
 
     # -- queues, tenants ------------------------------------------------------------------------------------------
     async def put_queue(self, settings: QueueSettings) -> Queue:
@@ -430,6 +435,20 @@ class SqliteLedger:
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         return await self._write(lambda tx: audit.delete_audit(tx, before=before, limit=limit))
+
+    # -- history --------------------------------------------------------------------------------------------------
+    async def add_history(self, rows: Sequence[HistoryRow]) -> None:
+        await self._write(lambda tx: history.add_history(tx, rows))
+
+    async def read_history(
+        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+    ) -> list[HistorySum]:
+        return await self._read(
+            lambda tx: history.read_history(tx, subject, name=name, begin=begin, end=end, step_s=step_s)
+        )
+
+    async def delete_history(self, *, before: float, buckets: int) -> int:
+        return await self._write(lambda tx: history.delete_history(tx, before=before, buckets=buckets))
 
     # -- retention ------------------------------------------------------------------------------------------------
     async def list_expired_logs(self, *, ended_before: float, limit: int) -> list[AttemptKey]:

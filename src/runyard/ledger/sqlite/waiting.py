@@ -115,3 +115,8 @@ def _shares(tx: Transaction, queue: str) -> tuple[TenantShare, ...]:
         )
         for row in found
     )
+
+
+def oldest_ready(tx: Transaction, queue: str) -> str | None:
+    row = tx.row(statements.OLDEST_READY, queue=queue)
+    return None if row is None else str(row["uid"])

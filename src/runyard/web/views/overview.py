@@ -9,7 +9,9 @@ from runyard.api.access import Call
 from runyard.ledger.port import Claimed, JobFilter
 from runyard.model.pool import Pool
 from runyard.web.attention import BROKEN_SINCE_S, notices
+from runyard.web.flow import flow_values
 from runyard.web.page import Address, Page
+from runyard.web.stalls import list_stalls
 from runyard.web.views.queues import may_operate
 
 RECENT_JOBS = 10
@@ -18,7 +20,7 @@ BROKEN_MAX = 100  # of each pool
 POOLS_LOOKED_INTO = 50
 
 
-async def overview(call: Call, _: Address) -> Page:
+async def overview(call: Call, address: Address) -> Page:
     ledger = call.context.services.ledger
     now = await ledger.now()
     queues = await ledger.list_queues()
@@ -33,6 +35,8 @@ async def overview(call: Call, _: Address) -> Page:
         "recent": recent.jobs,
         "is_first_run": not recent.jobs,
         "may_change": may_operate(call),
+        "stalled": await list_stalls(call, queues),
+        **flow_values(address),
     }
     topics = ("events", *(f"pool:{pool.settings.name}" for pool in pools))
     return Page(title="Overview", template="overview.html", values=values, topics=topics)

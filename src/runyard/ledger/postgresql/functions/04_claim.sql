@@ -187,7 +187,8 @@ BEGIN
         WHERE queue = job.queue AND tenant = job.tenant;
     UPDATE lanes SET ready = ready - 1, clock = greatest(clock, share.vtime)
         WHERE queue = job.queue AND class_key = job.class_key;
-    UPDATE queues SET queued = queued - 1, starting = starting + 1, clock = greatest(clock, share.vtime)
+    UPDATE queues SET queued = queued - 1, starting = starting + 1, clock = greatest(clock, share.vtime),
+            last_claimed_at = now_
         WHERE name = job.queue;
     UPDATE tenants SET queued = queued - 1, running = running + 1 WHERE name = job.tenant;
     PERFORM leave_fair(job.queue, job.class_key, job.tenant);

@@ -1,0 +1,131 @@
+"""What the dispatcher tells of its work, and what its log says of each decision and effect."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection
+
+from structlog.testing import capture_logs
+
+from runyard.dispatch.sweep import Sweep
+from runyard.dispatch.telemetry import EndedAttempt, NoTelemetry, SharedTelemetry
+from runyard.model.job import JobState, Retry
+from runyard.model.outcome import succeeded
+from runyard.model.pool import Availability, AvailabilityKind, WaitCode, soon
+from runyard.testing.scripted_provider import ScriptedProvider
+from tests.dispatch.conftest import DEADLINE_S, Yard
+from tests.dispatch.test_pool_dispatcher import FAILED
+from tests.dispatch.test_sweep import LEFT_OVER, leave_over
+
+
+class Heard(NoTelemetry):
+    def __init__(self) -> None:
+        self.claims: list[tuple[str, str, float]] = []
+        self.ends: list[EndedAttempt] = []
+        self.answers: list[Collection[Availability]] = []
+        self.pruned: list[tuple[int, int]] = []
+        self.lost: list[str] = []
+        self.something = asyncio.Event()
+
+    def attempt_claimed(self, pool: str, queue: str, *, waited_s: float) -> None:
+        self.claims.append((pool, queue, waited_s))
+
+    def attempt_ended(self, ended: EndedAttempt) -> None:
+        self.ends.append(ended)
+        self.something.set()
+
+    def pool_answered(self, pool: str, answers: Collection[Availability]) -> None:
+        self.answers.append(tuple(answers))
+        self.something.set()
+
+    def resources_pruned(self, pool: str, *, destroyed: int, kept: int) -> None:
+        self.pruned.append((destroyed, kept))
+
+    def lease_lost(self, pool: str) -> None:
+        self.lost.append(pool)
+        self.something.set()
+
+    async def until_ended(self, count: int) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.ends) < count:
+                self.something.clear()
+                await self.something.wait()
+
+
+async def test_an_attempt_is_told_of_at_its_claim_and_at_its_end(yard: Yard) -> None:
+    heard = Heard()
+    uid = await yard.submit()
+    yard.clock.time += 5
+    yard.start_owner(telemetry=SharedTelemetry([NoTelemetry(), heard]))
+    yard.world.end(await yard.place_of(uid), succeeded())
+    await heard.until_ended(1)
+    assert heard.claims == [("local", "default", 5.0)]
+    [ended] = heard.ends
+    assert (ended.pool, ended.queue, ended.state) == ("local", "default", JobState.SUCCEEDED)
+    assert any(answer.kind is AvailabilityKind.NOW for answers in heard.answers for answer in answers)
+
+
+async def test_a_retry_is_told_with_what_it_has_cost_and_why(yard: Yard) -> None:
+    heard = Heard()
+    with capture_logs() as lines:
+        yard.start_owner(telemetry=heard)
+        uid = await yard.submit(retry=Retry(failure=1))
+        yard.world.end(await yard.place_of(uid), FAILED)
+        await heard.until_ended(1)
+        await yard.stop_owners()
+    assert heard.ends[0].state is JobState.QUEUED
+    [settled] = [line for line in lines if line["event"] == "attempt_settled"]
+    assert (settled["job"], settled["pool"], settled["state"]) == ("job-1", "local", "queued")
+    assert settled["failures"] == 1
+    assert settled["retry_at"] > yard.clock.now()
+
+
+async def test_a_pool_that_is_lost_is_told_of(yard: Yard) -> None:
+    heard = Heard()
+    yard.start_owner(telemetry=heard)
+    await yard.reaches(await yard.submit(), JobState.RUNNING)
+    yard.clock.time += 1000
+    async with asyncio.timeout(DEADLINE_S):
+        while not heard.lost:
+            heard.something.clear()
+            await heard.something.wait()
+    assert heard.lost[0] == "local"
+
+
+async def test_a_place_that_refuses_is_logged_once_until_it_says_something_else(yard: Yard) -> None:
+    heard, provider = Heard(), ScriptedProvider(yard.world)
+    provider.answer = soon(WaitCode.QUOTA, "no more cores")
+    with capture_logs() as lines:
+        yard.start_owner(provider=provider, telemetry=heard)
+        async with asyncio.timeout(DEADLINE_S):
+            while sum(bool(answers) for answers in heard.answers) < 3:
+                await yard.submit()
+                heard.something.clear()
+                await heard.something.wait()
+        await yard.stop_owners()
+    [line] = [line for line in lines if line["event"] == "availability_changed"]
+    assert (line["pool"], line["code"], line["why"]) == ("local", "quota", "no more cores")
+
+
+async def test_a_sweep_says_once_why_it_keeps_a_left_over(yard: Yard) -> None:
+    heard = Heard()
+    leave_over(yard)
+    fence = await yard.ledger.acquire_pool("local", owner="sweeper", lease_s=1000)
+    assert fence is not None
+    provider = ScriptedProvider(yard.world)
+    sweep = Sweep(ledger=yard.ledger, provider=provider, clock=yard.clock, telemetry=heard)
+    with capture_logs() as lines:
+        await sweep.run(fence)
+        provider.lists_completely = False
+        await sweep.run(fence)
+        await sweep.run(fence)
+        provider.lists_completely = True
+        await sweep.run(fence)
+    kept = [(line["event"], line["pool"], line["resource"]) for line in lines]
+    name = LEFT_OVER.resource_name
+    assert kept == [
+        ("resource_kept", "local", name),
+        ("resource_kept", "local", name),
+        ("resource_pruned", "local", name),
+    ]
+    assert heard.pruned[-1] == (1, 0)
