@@ -160,7 +160,7 @@ DELETE_AUDIT = """
 READ_HISTORY = """
     SELECT bucket - bucket % :step AS at, figure, max(amount) AS highest, sum(amount) AS amount,
         sum(seconds) AS seconds
-    FROM history WHERE subject = :subject AND (name = :name OR :name IS NULL) AND bucket >= :begin AND bucket < :end
+    FROM history WHERE subject = :subject AND name = :name AND bucket >= :begin AND bucket < :end
     GROUP BY bucket - bucket % :step, figure ORDER BY at, figure LIMIT :limit
 """
 
