@@ -7,15 +7,19 @@ from collections.abc import Collection
 
 from structlog.testing import capture_logs
 
+from runyard.dispatch.stating import StatedAnswers
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.telemetry import EndedAttempt, NoTelemetry, SharedTelemetry
 from runyard.model.job import JobState, Retry
 from runyard.model.outcome import succeeded
-from runyard.model.pool import Availability, AvailabilityKind, WaitCode, soon
+from runyard.model.pool import Availability, AvailabilityKind, WaitCode, now, soon
 from runyard.testing.scripted_provider import ScriptedProvider
 from tests.dispatch.conftest import DEADLINE_S, Yard
 from tests.dispatch.test_pool_dispatcher import FAILED
 from tests.dispatch.test_sweep import LEFT_OVER, leave_over
+
+FULL = soon(WaitCode.POOL_FULL, "all slots are in use")
+QUOTA = soon(WaitCode.QUOTA, "no more cores")
 
 
 class Heard(NoTelemetry):
@@ -94,7 +98,7 @@ async def test_a_pool_that_is_lost_is_told_of(yard: Yard) -> None:
 
 async def test_a_place_that_refuses_is_logged_once_until_it_says_something_else(yard: Yard) -> None:
     heard, provider = Heard(), ScriptedProvider(yard.world)
-    provider.answer = soon(WaitCode.QUOTA, "no more cores")
+    provider.answer = QUOTA
     with capture_logs() as lines:
         yard.start_owner(provider=provider, telemetry=heard)
         async with asyncio.timeout(DEADLINE_S):
@@ -105,6 +109,17 @@ async def test_a_place_that_refuses_is_logged_once_until_it_says_something_else(
         await yard.stop_owners()
     [line] = [line for line in lines if line["event"] == "availability_changed"]
     assert (line["pool"], line["code"], line["why"]) == ("local", "quota", "no more cores")
+
+
+async def test_that_a_pool_is_full_is_no_line_and_that_a_trouble_ended_is_one(yard: Yard) -> None:
+    fence = await yard.ledger.acquire_pool("local", owner="me", lease_s=1000)
+    assert fence is not None
+    stated = StatedAnswers("local", ledger=yard.ledger, clock=yard.clock)
+    with capture_logs() as lines:
+        for answer in (FULL, now(1), FULL, QUOTA, QUOTA, FULL, now(1), QUOTA):
+            await stated.state(fence, {"small": answer})
+            yard.clock.time += 1
+    assert [line["code"] for line in lines] == ["quota", "pool_full", "quota"]
 
 
 async def test_a_sweep_says_once_why_it_keeps_a_left_over(yard: Yard) -> None:

@@ -42,7 +42,7 @@ def a_day(now: int) -> Iterator[HistoryRow]:
         ):
             yield HistoryRow(
                 subject=Subject.POOL,
-                name="local",
+                name=ALL,
                 bucket=bucket,
                 figure=figure,
                 amount=amount,

@@ -64,7 +64,7 @@ async def remember(service: Service, *, queued: int = 3) -> int:
     rows = [
         HistoryRow(subject=Subject.QUEUE, name=ALL, bucket=bucket, figure="queued", amount=queued),
         HistoryRow(
-            subject=Subject.POOL, name="local", bucket=bucket, figure="outcome:failed", amount=2, writer="one"
+            subject=Subject.POOL, name=ALL, bucket=bucket, figure="outcome:failed", amount=2, writer="one"
         ),
     ]
     await service.ledger.add_history(rows)

@@ -50,11 +50,12 @@ class Historian(NoTelemetry):
 
     # -- what is counted ------------------------------------------------------------------------------------------
     def attempt_ended(self, ended: EndedAttempt) -> None:
-        self._counts[ended.pool, f"outcome:{ended.outcome.kind.value}"] += 1
-        for phase, seconds in ended.phases.items():
-            key = (ended.pool, f"phase:{phase}")
-            self._counts[key] += 1
-            self._seconds[key] = self._seconds.get(key, 0.0) + seconds
+        for name in (ended.pool, ALL):
+            self._counts[name, f"outcome:{ended.outcome.kind.value}"] += 1
+            for phase, seconds in ended.phases.items():
+                key = (name, f"phase:{phase}")
+                self._counts[key] += 1
+                self._seconds[key] = self._seconds.get(key, 0.0) + seconds
 
     # -- the loop -------------------------------------------------------------------------------------------------
     async def run(self) -> None:

@@ -18,6 +18,7 @@ from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.renewal import LoopRenewal, Renewal
+from runyard.dispatch.stating import StatedAnswers
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.telemetry import NoTelemetry, Telemetry
 from runyard.ledger.port import Claimed, ClaimRequest, Ledger
@@ -39,7 +40,6 @@ from runyard.policy import placement
 from runyard.providers.port import Provider
 
 TIMER_S = 1.0
-STATE_AVAILABILITY_EVERY_S = 1.0
 SWEEP_EVERY_S = 60.0
 SWEEP_TIMEOUT_S = 45.0
 
@@ -91,8 +91,7 @@ class PoolDispatcher:
         self._idle = asyncio.Event()
         self._is_draining = False
         self._must_look = False
-        self._stated: dict[str, Availability] = {}
-        self._stated_at = float("-inf")
+        self._stated = StatedAnswers(settings.name, ledger=ledger, clock=clock)
         self._topic = f"pool:{settings.name}"
         self._log = log.bind(pool=settings.name)
 
@@ -170,7 +169,7 @@ class PoolDispatcher:
 
     async def _act(self, lease: PoolLease) -> None:
         """Turn after turn. Raises Fenced."""
-        self._stated = {}
+        self._stated.forget()
         subscription = self._ledger.subscribe("ready", self._topic)
         listening: asyncio.Task[frozenset[str]] | None = None
         topics = frozenset({self._topic})
@@ -308,7 +307,7 @@ class PoolDispatcher:
             return
         answers = await self._ask(classes)
         self._telemetry.pool_answered(self.name, answers.values())
-        await self._state(lease, answers)
+        await self._stated.state(lease.fence, answers)
         rooms = claimable(classes, answers, now_at=self._clock.now())
         if rooms:
             await self._claim(lease, rooms)
@@ -317,7 +316,7 @@ class PoolDispatcher:
     def _has_news(self) -> bool:
         """A full pool need not look at each new job, only often enough to say to the waiting that it is full."""
         is_full = len(self._followers) >= self._settings.slots
-        return not is_full or self._clock.boottime() - self._stated_at >= STATE_AVAILABILITY_EVERY_S
+        return not is_full or self._stated.is_due
 
     async def _ask(self, classes: list[ClassDemand]) -> dict[str, Availability]:
         """The pool's answer for each class that waits: ask before taking."""
@@ -348,34 +347,6 @@ class PoolDispatcher:
                 )
         except (ProviderError, TimeoutError) as error:
             self._log.warning("demand_not_told", error=str(error) or "no answer")
-
-    async def _state(self, lease: PoolLease, answers: Mapping[str, Availability]) -> None:
-        """Writes down what changed of the answers, so that waiting users can read it; at most once a second, because
-        a busy pool is full and free many times in each."""
-        changed = {key: answer for key, answer in answers.items() if self._stated.get(key) != answer}
-        at = self._clock.boottime()
-        if not changed or at - self._stated_at < STATE_AVAILABILITY_EVERY_S:
-            return
-        await self._ledger.set_availability(lease.fence, changed)
-        self._log_turns(changed)
-        self._stated = dict(answers)
-        self._stated_at = at
-
-    def _log_turns(self, changed: Mapping[str, Availability]) -> None:
-        """One line for each class of which the pool says another thing than before. That it is full, or has room
-        again, is the daily round of a busy pool and no line."""
-        for key, answer in changed.items():
-            before = self._stated.get(key)
-            if before is not None and (before.kind, before.code) == (answer.kind, answer.code):
-                continue
-            if answer.code is WaitCode.POOL_FULL or (
-                answer.kind is AvailabilityKind.NOW and (before is None or before.code is WaitCode.POOL_FULL)
-            ):
-                continue
-            code = answer.code.value if answer.code else None
-            self._log.info(
-                "availability_changed", class_key=key, kind=answer.kind.value, code=code, why=answer.why
-            )
 
     async def _claim(self, lease: PoolLease, rooms: Mapping[str, int]) -> None:
         free, slots = self._free()

@@ -452,9 +452,9 @@ class Ledger(Protocol):
         ...
 
     async def read_history(
-        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+        self, subject: Subject, name: str, *, begin: int, end: int, step_s: int
     ) -> list[HistorySum]:
-        """Of `name`, or of all together: each figure over each `step_s` from `begin` on, buckets before `end`; in
+        """Of `name` (ALL: the sum over all): each figure over each `step_s` from `begin` on, buckets before `end`; in
         order of time, at most 50,000. Where nothing was written there is nothing."""
         ...
 

@@ -183,7 +183,7 @@ COUNT_ENDED = """
 READ_HISTORY = """
     SELECT bucket - bucket % :step AS at, figure, max(amount) AS highest, sum(amount) AS amount,
         sum(seconds) AS seconds
-    FROM history WHERE subject = :subject AND (name = :name OR :name IS NULL) AND bucket >= :begin AND bucket < :end
+    FROM history WHERE subject = :subject AND name = :name AND bucket >= :begin AND bucket < :end
     GROUP BY bucket - bucket % :step, figure ORDER BY at, figure LIMIT :limit
 """
 

@@ -10,7 +10,7 @@ SIGN_OF_LIFE_S = 60
 """The gauges of all queues are written at least this often, also where they are zero."""
 
 ALL = "*"
-"""The name under which the sum over all queues stands; no queue can have it."""
+"""The name under which the sum over all queues, or all pools, stands; none of them can have it."""
 
 
 class Subject(StrEnum):

@@ -115,10 +115,9 @@ class FlowReader:
         step_s = chosen.step_s
         end = (int(await self._ledger.now()) // step_s + 1) * step_s
         begin = end - chosen.span_s
-        gauges = await self._ledger.read_history(
-            Subject.QUEUE, name=ALL, begin=begin - step_s, end=end, step_s=step_s
-        )
-        counts = await self._ledger.read_history(Subject.POOL, begin=begin, end=end, step_s=step_s)
+        before = begin - step_s  # a zero of then may hold on
+        gauges = await self._ledger.read_history(Subject.QUEUE, ALL, begin=before, end=end, step_s=step_s)
+        counts = await self._ledger.read_history(Subject.POOL, ALL, begin=begin, end=end, step_s=step_s)
         return flow_of(gauges, counts, begin=begin, end=end, step_s=step_s)
 
 

@@ -23,7 +23,7 @@ async def add_history(database: Database, new: Sequence[HistoryRow]) -> None:
 
 
 async def read_history(
-    snapshot: Snapshot, subject: Subject, *, name: str | None, begin: int, end: int, step_s: int
+    snapshot: Snapshot, subject: Subject, name: str, *, begin: int, end: int, step_s: int
 ) -> list[HistorySum]:
     found = await snapshot.rows(
         statements.READ_HISTORY,

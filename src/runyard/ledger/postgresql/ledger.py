@@ -401,11 +401,11 @@ class PostgresqlLedger:
         await history.add_history(self._database, rows)
 
     async def read_history(
-        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+        self, subject: Subject, name: str, *, begin: int, end: int, step_s: int
     ) -> list[HistorySum]:
         return await self._read(
             lambda snapshot: history.read_history(
-                snapshot, subject, name=name, begin=begin, end=end, step_s=step_s
+                snapshot, subject, name, begin=begin, end=end, step_s=step_s
             )
         )
 

@@ -19,7 +19,7 @@ def add_history(tx: Transaction, new: Sequence[HistoryRow]) -> None:
 
 
 def read_history(
-    tx: Transaction, subject: Subject, *, name: str | None, begin: int, end: int, step_s: int
+    tx: Transaction, subject: Subject, name: str, *, begin: int, end: int, step_s: int
 ) -> list[HistorySum]:
     found = tx.rows(
         statements.READ_HISTORY,

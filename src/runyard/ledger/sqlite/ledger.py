@@ -441,10 +441,10 @@ class SqliteLedger:
         await self._write(lambda tx: history.add_history(tx, rows))
 
     async def read_history(
-        self, subject: Subject, *, name: str | None = None, begin: int, end: int, step_s: int
+        self, subject: Subject, name: str, *, begin: int, end: int, step_s: int
     ) -> list[HistorySum]:
         return await self._read(
-            lambda tx: history.read_history(tx, subject, name=name, begin=begin, end=end, step_s=step_s)
+            lambda tx: history.read_history(tx, subject, name, begin=begin, end=end, step_s=step_s)
         )
 
     async def delete_history(self, *, before: float, buckets: int) -> int:
