@@ -10,9 +10,11 @@ from structlog.testing import capture_logs
 from runyard.dispatch.stating import StatedAnswers
 from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.telemetry import EndedAttempt, NoTelemetry, SharedTelemetry
+from runyard.model.errors import Unreachable
 from runyard.model.job import JobState, Retry
 from runyard.model.outcome import succeeded
 from runyard.model.pool import Availability, AvailabilityKind, WaitCode, now, soon
+from runyard.model.requirements import Requirements
 from runyard.testing.scripted_provider import ScriptedProvider
 from tests.dispatch.conftest import DEADLINE_S, Yard
 from tests.dispatch.test_pool_dispatcher import FAILED
@@ -20,6 +22,11 @@ from tests.dispatch.test_sweep import LEFT_OVER, leave_over
 
 FULL = soon(WaitCode.POOL_FULL, "all slots are in use")
 QUOTA = soon(WaitCode.QUOTA, "no more cores")
+
+
+class AwayProvider(ScriptedProvider):
+    async def can_dequeue(self, requirements: Requirements) -> Availability:
+        raise Unreachable("the site is away")
 
 
 class Heard(NoTelemetry):
@@ -109,6 +116,20 @@ async def test_a_place_that_refuses_is_logged_once_until_it_says_something_else(
         await yard.stop_owners()
     [line] = [line for line in lines if line["event"] == "availability_changed"]
     assert (line["pool"], line["code"], line["why"]) == ("local", "quota", "no more cores")
+
+
+async def test_a_place_that_is_away_is_warned_of_once_and_not_in_each_turn(yard: Yard) -> None:
+    heard, provider = Heard(), AwayProvider(yard.world)
+    with capture_logs() as lines:
+        yard.start_owner(provider=provider, telemetry=heard)
+        async with asyncio.timeout(DEADLINE_S):
+            while sum(bool(answers) for answers in heard.answers) < 3:
+                await yard.submit()
+                heard.something.clear()
+                await heard.something.wait()
+        await yard.stop_owners()
+    warned = [line for line in lines if line["event"] == "place_not_asked"]
+    assert [(line["pool"], line["error"]) for line in warned] == [("local", "the site is away")]
 
 
 async def test_that_a_pool_is_full_is_no_line_and_that_a_trouble_ended_is_one(yard: Yard) -> None:

@@ -91,6 +91,7 @@ class PoolDispatcher:
         self._idle = asyncio.Event()
         self._is_draining = False
         self._must_look = False
+        self._warned: dict[str, str] = {}
         self._stated = StatedAnswers(settings.name, ledger=ledger, clock=clock)
         self._topic = f"pool:{settings.name}"
         self._log = log.bind(pool=settings.name)
@@ -333,10 +334,12 @@ class PoolDispatcher:
         """A place that does not answer takes nothing now; what it runs is followed all the same."""
         try:
             async with asyncio.timeout(CALL_DEADLINE_S):
-                return await self._provider.can_dequeue(demand.requirements)
+                answer = await self._provider.can_dequeue(demand.requirements)
+            self._warned.pop("place_not_asked", None)
+            return answer
         except (ProviderError, TimeoutError) as error:
             why = str(error) or "its places do not answer"
-            self._log.warning("place_not_asked", error=why)
+            self._warn_once("place_not_asked", why)
             return soon(WaitCode.POOL_UNHEALTHY, why)
 
     async def _tell_demand(self, lease: PoolLease, classes: list[ClassDemand]) -> None:
@@ -345,8 +348,15 @@ class PoolDispatcher:
                 await self._provider.handle_queue_size(
                     self._demand(classes), LeaseRecords(self._ledger, lease)
                 )
+            self._warned.pop("demand_not_told", None)
         except (ProviderError, TimeoutError) as error:
-            self._log.warning("demand_not_told", error=str(error) or "no answer")
+            self._warn_once("demand_not_told", str(error) or "no answer")
+
+    def _warn_once(self, event: str, why: str) -> None:
+        """A place that is away is asked in every turn, and that is no news in every turn."""
+        if self._warned.get(event) != why:
+            self._warned[event] = why
+            self._log.warning(event, error=why)
 
     async def _claim(self, lease: PoolLease, rooms: Mapping[str, int]) -> None:
         free, slots = self._free()

@@ -13,6 +13,8 @@ from runyard.model.errors import LedgerUnavailable
 IDLE_S = 1.0
 LOOK_AGAIN_S = 0.1
 BATCH = 500
+LOGGED_MAX = 20
+"""Of the jobs that expired, how many one line names."""
 
 log = structlog.get_logger()
 
@@ -49,5 +51,5 @@ class Timekeeper:
         expired = await self._ledger.expire_queued(limit=BATCH)
         promoted = await self._ledger.promote_due(limit=BATCH)
         if expired or promoted:
-            log.info("jobs_due", expired=len(expired), promoted=promoted)
+            log.info("jobs_due", expired=len(expired), promoted=promoted, uids=expired[:LOGGED_MAX])
         return 0.0 if len(expired) == BATCH or promoted == BATCH else LOOK_AGAIN_S / 10

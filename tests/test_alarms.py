@@ -1,4 +1,4 @@
-"""The alert rules that ship with Runyard speak of metrics that it has, and of what operators can read about."""
+"""The alert rules speak of metrics that Runyard has; metrics, alarms and the log are told in docs/operations.md."""
 
 from __future__ import annotations
 
@@ -44,6 +44,14 @@ async def test_every_metric_of_the_service_is_in_the_documentation() -> None:
     families = set(re.findall(r"^# TYPE (runyard_\w+)", await the_busy_text(), re.MULTILINE))
     documented = set(re.findall(r"`(runyard_\w+)", OPERATIONS))
     assert families == documented
+
+
+def test_every_line_that_dispatch_logs_is_in_the_documentation() -> None:
+    sources = [path.read_text() for path in (ROOT / "src" / "runyard" / "dispatch").glob("*.py")]
+    call = r"(?:log|bound)\.(?:info|warning|error|exception)\(\s*\"(\w+)\"|_warn_once\(\"(\w+)\""
+    logged = {one or other for source in sources for one, other in re.findall(call, source)}
+    assert len(logged) > 20
+    assert logged <= set(re.findall(r"`(\w+)`", OPERATIONS))
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
