@@ -66,6 +66,14 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """A command that is run within a test may set the service's log up; what other tests capture must not notice."""
+    before = structlog.get_config()
+    yield
+    structlog.configure(**before)
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     """A number for this test in this run; `--randomly-seed=N`, N from the header, gives it again."""
