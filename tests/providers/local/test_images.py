@@ -11,12 +11,13 @@ import pytest
 
 from runyard.host.attempt_directory import AttemptDirectory
 from runyard.model.attempt import AttemptKey
-from runyard.model.job import JobSpec, Limits, Step
+from runyard.model.job import GitSource, JobSpec, Limits, NamedCache, Step, Workspace
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.pool import AvailabilityKind
 from runyard.model.requirements import Isolation, Requirements
 from runyard.testing.memory_context import MemoryContext
 from tests.host.images.layers import entry, link
+from tests.host.repositories.places import make_upstream
 from tests.host.world import until
 from tests.providers.local.test_local_provider import open_provider
 from tests.providers.local.test_local_provider import request as other_request
@@ -202,3 +203,26 @@ async def test_what_a_destroyed_attempt_ran_in_may_go(tmp_path, registry):
             await provider.destroy_resource(attempt.key.resource_name)
         assert not AttemptDirectory(tmp_path / "pool/attempts" / attempt.key.resource_name).exists
         assert len(os.listdir(tmp_path / "pool/images/layers")) == 1
+
+
+async def test_an_image_works_on_a_repository_and_on_a_named_cache(tmp_path, registry):
+    """The image's root, which is no slot's own id, reads, changes and commits what was fetched for the job."""
+    upstream = make_upstream(tmp_path / "upstream")
+    upstream.commit({"file": "1\n"})
+    options = {"git_protocols": ["file"], "git_file_roots": [str(tmp_path)]}
+    workspace = Workspace(git=GitSource(url=f"file://{upstream.folder}"))
+    caches = (NamedCache(key="k", path="kept"),)
+    script = (
+        "cat file; echo 2 >> file; cat kept/x 2>/dev/null || { mkdir kept; echo cached > kept/x; }; touch new"
+    )
+    said = []
+    async with pool(tmp_path, registry, **options) as provider:
+        for number in (1, 2):
+            context = MemoryContext(tmp_path / str(number))
+            spec = job(registry, script, workspace=workspace, cache=caches, artifacts=("file",))
+            outcome = await provider.run_job(request(spec=spec, number=number), context)
+            assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+            assert (context.artifact_directory / "file").read_text() == "1\n2\n"
+            said.append(printed(context))
+            await provider.destroy_resource(AttemptKey(UID, number).resource_name)
+    assert said == ["1\n", "1\ncached\n"]
