@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import struct
 
-from runyard.host.linux import CLONE_NEWUSER, die_with_parent, syscall, unshare
-
-_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same numbers on every architecture
-_AT_FDCWD, _AT_EMPTY_PATH = -100, 0x1000
-_OPEN_TREE_CLONE, _OPEN_TREE_CLOEXEC = 0x1, 0o2000000
-_MOVE_MOUNT_F_EMPTY_PATH = 0x4
-_ATTR_RDONLY, _ATTR_NOSUID, _ATTR_NODEV, _ATTR_IDMAP = 0x1, 0x2, 0x4, 0x100000
+from runyard.host.linux import (
+    CLONE_NEWUSER,
+    attach_mount,
+    clone_mount,
+    die_with_parent,
+    map_mount,
+    unshare,
+)
 
 
 class OtherOwner:
@@ -50,12 +50,10 @@ class OtherOwner:
         """Mounts `source` read-only at `target`. Raises OSError where the kernel or the file system cannot."""
         namespace = self._namespace()
         try:
-            flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC
-            tree = syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), flags, what=source)
+            tree = clone_mount(source)
             try:
-                _show(tree, namespace)
-                move = _MOVE_MOUNT_F_EMPTY_PATH
-                syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(target), move, what=target)
+                map_mount(tree, namespace)
+                attach_mount(tree, target)
             finally:
                 os.close(tree)
         finally:
@@ -69,9 +67,3 @@ class OtherOwner:
             with open(f"/proc/{self._pid}/{name}", "w") as file:
                 file.write(self._map)
         return os.open(f"/proc/{self._pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _show(tree: int, namespace: int) -> None:
-    wanted = _ATTR_RDONLY | _ATTR_NOSUID | _ATTR_NODEV | _ATTR_IDMAP
-    attributes = struct.pack("QQQQ", wanted, 0, 0, namespace)
-    syscall(_MOUNT_SETATTR, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes), what="mount_setattr")

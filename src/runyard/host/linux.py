@@ -138,7 +138,7 @@ def clone_mount(path: str) -> int:
     """A mount of the folder `path` that stands nowhere yet, open. Source: open_tree(2)."""
     at_fdcwd, open_tree_clone = -100, 1
     flags = open_tree_clone | os.O_CLOEXEC
-    return _checked(_libc.syscall(_SYS_OPEN_TREE, at_fdcwd, os.fsencode(path), flags), path)
+    return syscall(_SYS_OPEN_TREE, at_fdcwd, os.fsencode(path), flags, what=path)
 
 
 def map_mount(mount_fd: int, user_namespace_fd: int) -> None:
@@ -152,18 +152,14 @@ def map_mount(mount_fd: int, user_namespace_fd: int) -> None:
         user_namespace_fd,
     )
     at_empty_path = 0x1000
-    _checked(
-        _libc.syscall(_SYS_MOUNT_SETATTR, mount_fd, b"", at_empty_path, attributes, len(attributes)),
-        "mount_setattr",
-    )
+    length = len(attributes)
+    syscall(_SYS_MOUNT_SETATTR, mount_fd, b"", at_empty_path, attributes, length, what="mount_setattr")
 
 
 def attach_mount(mount_fd: int, target: str) -> None:
     """Source: move_mount(2)."""
     from_empty_path, at_fdcwd = 0x4, -100
-    _checked(
-        _libc.syscall(_SYS_MOVE_MOUNT, mount_fd, b"", at_fdcwd, os.fsencode(target), from_empty_path), target
-    )
+    syscall(_SYS_MOVE_MOUNT, mount_fd, b"", at_fdcwd, os.fsencode(target), from_empty_path, what=target)
 
 
 def die_with_parent(signal_number: int) -> None:
