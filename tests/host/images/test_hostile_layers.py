@@ -54,6 +54,8 @@ def nothing_changed_outside(tmp_path):
         ([entry("f", "x", pax_headers={"GNU.sparse.map": "0,1", "GNU.sparse.size": "9" * 19})], "larger than"),
         ([entry("f", "x", pax_headers={"size": "99999"})], "ends in the middle"),
         ([entry("f", "x", pax_headers={"size": "-1"})], "for a number"),
+        ([link("l", "", pax_headers={"linkpath": "a\0b"})], "NUL"),
+        ([entry("f", "x", pax_headers={"path": "a\0b"})], "NUL"),
     ],
 )  # fmt: skip
 def test_is_refused(stack, entries, words):
@@ -170,8 +172,13 @@ def test_a_number_that_is_none_and_a_broken_checksum_are_refused(stack):
 
 
 def test_a_time_beyond_all_clocks_is_taken_for_the_last_one(stack):
-    root = stack.unpack(entry("f", "x", mtime=2**60), entry("g", "x", pax_headers={"mtime": "-5"}))
+    root = stack.unpack(
+        entry("f", "x", mtime=2**60),
+        entry("g", "x", pax_headers={"mtime": "-5"}),
+        entry("h", "x", pax_headers={"mtime": "9" * 5000}),
+    )
     assert (root / "f").stat().st_mtime == 2**33 - 1
+    assert (root / "h").stat().st_mtime == 2**33 - 1
 
 
 def test_an_old_sparse_entry_with_endless_parts_is_refused(stack):

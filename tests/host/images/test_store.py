@@ -201,6 +201,7 @@ def push_guarded(guarded) -> None:
 async def test_what_is_wrong_is_said(tmp_path, registry):
     registry.push("arch:1", busybox_entries(), architecture="s390x")
     registry.push("user:1", busybox_entries(), config={"User": "nobody-knows"})
+    registry.push("number:1", busybox_entries(), config={"User": "9" * 5000})
     registry.push("hostile:1", [hard_link("x", "../../etc/passwd")])
     closed = f"127.0.0.1:{free_port()}"
     async with open_store(tmp_path / "images") as store:
@@ -208,6 +209,7 @@ async def test_what_is_wrong_is_said(tmp_path, registry):
             (f"{registry.address}/missing:1", RegistryNotFound, "is not there"),
             (f"{registry.address}/arch:1", ImageUnsupported, "s390x"),
             (f"{registry.address}/user:1", LayerRefused, "nobody-knows"),
+            (f"{registry.address}/number:1", LayerRefused, "beyond the 65536 ids"),
             (f"{registry.address}/hostile:1", LayerRefused, "leads out"),
             (f"{closed}/x:1", RegistryUnreachable, "cannot be reached"),
             ("No Such", Invalid, "no image name"),

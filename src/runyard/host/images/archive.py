@@ -18,6 +18,7 @@ _NAME_BYTES_MAX = 4096 + 1
 _PAX_BYTES_MAX = 1 << 20
 _SEGMENTS_MAX = 100_000
 _SECONDS_MAX = (1 << 33) - 1
+_DIGITS_MAX = 1000  # Python reads no more than 4300; zeros may lead
 _XATTR = "SCHILY.xattr."
 Segments = tuple[tuple[int, int], ...]
 """Where a sparse file has data: (offset, length), in order, not overlapping."""
@@ -170,7 +171,9 @@ def _entry(stream: LayerStream, header: bytes, kind: Kind, extended: _Extended) 
             stored = 0  # some writers name the size of what is linked to
         elif stored:
             raise LayerRefused(f"{path!r}: a {kind.value} with content")
-    if "\0" in path or len(os.fsencode(path)) >= _NAME_BYTES_MAX or len(os.fsencode(link)) >= _NAME_BYTES_MAX:
+    if "\0" in path or "\0" in link:
+        raise LayerRefused("the archive holds a name with a NUL character")
+    if len(os.fsencode(path)) >= _NAME_BYTES_MAX or len(os.fsencode(link)) >= _NAME_BYTES_MAX:
         raise LayerRefused("the archive holds a name longer than 4096 bytes")
     entry = Entry(
         path=path,
@@ -201,7 +204,10 @@ def _time_ns(value: bytes) -> int:
     if whole.startswith(b"-"):
         return 0
     nanoseconds = int((fraction[:9] if fraction.isdigit() else b"").ljust(9, b"0"))
-    return min(int(whole) if whole.isdigit() else 0, _SECONDS_MAX) * 10**9 + nanoseconds
+    seconds = (
+        int(whole[:_DIGITS_MAX]) if whole.isdigit() else 0
+    )  # of more, its beginning is beyond the bound too
+    return min(seconds, _SECONDS_MAX) * 10**9 + nanoseconds
 
 
 def _read_sparse(stream: LayerStream, header: bytes, extended: _Extended, entry: Entry) -> None:

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import sys
+import traceback
 from dataclasses import asdict
 from typing import Any
 
@@ -55,11 +56,13 @@ def _remove(path: str) -> None:
 
 
 def _serve(request: dict[str, Any]) -> None:
+    status = 1  # without an answer: our parent then says one, for somebody waits
     try:
         die_with_parent(signal.SIGKILL)
         _say(_unpack(request))
+        status = 0
     finally:
-        os._exit(0)
+        os._exit(status)
 
 
 def _unpack(request: dict[str, Any]) -> dict[str, Any]:
@@ -85,6 +88,9 @@ def _unpack(request: dict[str, Any]) -> dict[str, Any]:
         return {"refused": str(error)}
     except (OSError, MemoryError) as error:
         return {"error": f"{type(error).__name__}: {error}"}
+    except Exception as error:  # a fault of ours in reading it: it will not be read the next time either
+        traceback.print_exc()
+        return {"refused": f"the layer cannot be read: {type(error).__name__}: {error}"}
     return {"facts": asdict(facts)}
 
 

@@ -18,6 +18,7 @@ from runyard.host.linux import RESOLVE_BENEATH, RESOLVE_NO_MAGICLINKS, RESOLVE_N
 
 _FILE_BYTES_MAX = 1 << 20
 _GROUPS_MAX = 64
+_DIGITS_MAX = 10
 _RESOLVE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS
 
 
@@ -39,7 +40,7 @@ def find_user(user: str, layers: Sequence[Path]) -> ImageUser:
     users = _table(read_beneath(layers, "etc/passwd"), 4)
     groups = _table(read_beneath(layers, "etc/group"), 3)
     if name.isdecimal():
-        user_id = int(name)
+        user_id = _number(name)
         row = next((row for row in users if row[2] == str(user_id)), None)
     else:
         row = next((row for row in users if row[0] == name), None)
@@ -55,22 +56,27 @@ def find_user(user: str, layers: Sequence[Path]) -> ImageUser:
 
 def _further_groups(name: str, groups: Sequence[Sequence[str]]) -> tuple[int, ...]:
     found = [
-        int(row[2]) for row in groups if len(row) > 3 and name in row[3].split(",") and row[2].isdecimal()
+        _number(row[2]) for row in groups if len(row) > 3 and name in row[3].split(",") and row[2].isdecimal()
     ]
     return tuple(sorted({each for each in found if each < ID_COUNT})[:_GROUPS_MAX])
 
 
 def _group_id(group: str, groups: Sequence[Sequence[str]]) -> int:
     if group.isdecimal():
-        return int(group)
+        return _number(group)
     row = next((row for row in groups if row[0] == group), None)
     if row is None:
         raise LayerRefused(f"the image's group {group!r:.80} is not in its /etc/group")
     return _id(row[2])
 
 
+def _number(digits: str) -> int:
+    """Of however many digits: Python itself reads no more than 4300."""
+    return int(digits) if len(digits) <= _DIGITS_MAX else ID_COUNT
+
+
 def _id(text: str) -> int:
-    if not text.isdecimal() or len(text) > 10:
+    if not text.isdecimal() or len(text) > _DIGITS_MAX:
         raise LayerRefused(f"the image's /etc/passwd or /etc/group holds {text!r:.40} for an id")
     return int(text)
 
