@@ -176,3 +176,8 @@ async def test_a_changed_file_has_a_new_address(pages: httpx2.AsyncClient):
     assert "immutable" in answer.headers["cache-control"]
     assert answer.headers["content-type"].startswith("text/css")
     assert "?v=" in address
+
+
+@pytest.mark.parametrize("at", ["http://[/", "//other.example/jobs", "nonsense"])
+async def test_what_is_no_page_of_ours_cannot_be_followed(pages: httpx2.AsyncClient, at: str):
+    assert (await pages.get("/live", params={"at": at})).status_code == 404

@@ -11,7 +11,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.datastructures import QueryParams
@@ -130,12 +130,12 @@ async def _until_error(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[by
 
 
 def _find_view(pages: list[_ViewRoute], at: str) -> tuple[View, Address]:
-    parts = urlsplit(at)
-    scope = {"type": "http", "method": "GET", "path": parts.path, "root_path": "", "headers": []}
+    path, _, query = at.partition("?")
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
     for route in pages:
         match, child = route.matches(scope)
         if match is Match.FULL:
-            return route.view, Address(child["path_params"], QueryParams(parts.query))
+            return route.view, Address(child["path_params"], QueryParams(query))
     raise NotFound(f"there is no page {at[:100]!r}", field="at", cure="look at a page of this service")
 
 
