@@ -105,7 +105,7 @@ def _nothing_found(folders: Sequence[Path]) -> NotConfigured:
     return NotConfigured(
         f"no service found: RUNYARD_URL is not set and none of {searched} holds an address",
         code="no_service",
-        cure="start one with `runyard serve`, or set RUNYARD_URL and RUNYARD_TOKEN",
+        cure="start one with `runyard serve`; or set RUNYARD_DATA to its data folder, or RUNYARD_URL and RUNYARD_TOKEN",
     )
 
 
