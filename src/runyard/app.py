@@ -321,7 +321,7 @@ async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
     await ledger.put_token(
         Token(
             id="admin",
-            name="made at the first start",
+            name="admin",
             secret_hash=hash_secret(secret),
             scope=Scope.ADMIN,
             tenants=None,
