@@ -5,20 +5,19 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import secrets
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import cast
 
-from runyard.model.attempt import AttemptKey
+from runyard.model.attempt import UID_LENGTH, AttemptKey
 from runyard.model.job import JobSpec, Limits, Step
 from runyard.model.outcome import Outcome
 from runyard.model.requirements import Requirements
 from runyard.providers.port import AttemptRequest, Provider, Records, ResourceListing
 from runyard.testing.memory_context import MemoryContext, MemoryLog, NoRecords
 from runyard.testing.tiny_commands import TinyCommand
-
-UID = "conformance00000"
 
 
 class ProviderWorld(abc.ABC):
@@ -38,6 +37,7 @@ class ProviderWorld(abc.ABC):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.uid = secrets.token_hex(UID_LENGTH // 2)  # what a host names by it is no other test's
         self._logs: dict[AttemptKey, MemoryLog] = defaultdict(MemoryLog)
 
     @abc.abstractmethod
@@ -78,7 +78,12 @@ class ProviderWorld(abc.ABC):
         spec = JobSpec(steps=(step,), requirements=self.requirements, limits=limits or Limits())
         env = {"RUNYARD_JOB": "conformance", "RUNYARD_ATTEMPT": str(number)}
         return AttemptRequest(
-            key=AttemptKey(UID, number), job_id="conformance", spec=spec, slot=number - 1, epoch=1, env=env
+            key=AttemptKey(self.uid, number),
+            job_id="conformance",
+            spec=spec,
+            slot=number - 1,
+            epoch=1,
+            env=env,
         )
 
     def context(self, request: AttemptRequest) -> MemoryContext:
