@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from runyard.testing.memory_context import MemoryContext
 from tests.host.world import until
 
 pytestmark = pytest.mark.service
+UID = secrets.token_hex(8)  # what this host names by it is no other run's
 
 
 @dataclass
@@ -61,9 +63,7 @@ def request(
 ) -> AttemptRequest:
     spec = spec or JobSpec(steps=(Step(name="main", command=("/bin/sh", "-ec", script)),), **fields)
     env = {"RUNYARD_JOB": "j", "RUNYARD_TENANT": "t", "RUNYARD_QUEUE": "q", "RUNYARD_ATTEMPT": str(number)}
-    return AttemptRequest(
-        key=AttemptKey("0123456789abcdef", number), job_id="j", spec=spec, slot=slot, epoch=1, env=env
-    )
+    return AttemptRequest(key=AttemptKey(UID, number), job_id="j", spec=spec, slot=slot, epoch=1, env=env)
 
 
 @contextlib.asynccontextmanager
@@ -149,10 +149,10 @@ async def test_resources_are_listed_and_destroyed_and_missing_is_success(tmp_pat
     async with open_provider(tmp_path) as provider:
         await provider.run_job(request("true"), Context(tmp_path))
         listing = await provider.list_resources()
-        assert [resource.name for resource in listing.resources] == ["runyard-0123456789abcdef-1"]
+        assert [resource.name for resource in listing.resources] == [f"runyard-{UID}-1"]
         assert listing.is_complete
-        await provider.destroy_resource("runyard-0123456789abcdef-1")
-        await provider.destroy_resource("runyard-0123456789abcdef-1")
+        await provider.destroy_resource(f"runyard-{UID}-1")
+        await provider.destroy_resource(f"runyard-{UID}-1")
         await provider.destroy_resource("../../etc")
         assert (await provider.list_resources()).resources == ()
 
@@ -164,8 +164,7 @@ async def test_slots_have_user_ids_of_their_own_and_cannot_read_each_other(tmp_p
                 request("touch mine", number=slot + 1, slot=slot), Context(tmp_path / str(slot))
             )
         owners = [
-            (tmp_path / f"pool/attempts/runyard-0123456789abcdef-{n}/workspace/mine").stat().st_uid
-            for n in (1, 2)
+            (tmp_path / f"pool/attempts/runyard-{UID}-{n}/workspace/mine").stat().st_uid for n in (1, 2)
         ]
         assert owners == [731_601_000, 731_666_536]
 
