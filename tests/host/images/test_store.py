@@ -9,6 +9,7 @@ import urllib.request
 import pytest
 
 from runyard.bench.image_registry import image_registry
+from runyard.host.images.disk import ImageDisk
 from runyard.host.images.layer_stream import LayerRefused
 from runyard.host.images.store import RIGHTS_S, ImageDiskFull, ImageStore, ImageTooLarge
 from runyard.model.errors import (
@@ -301,3 +302,17 @@ async def test_an_image_beyond_the_whole_budget_is_refused(tmp_path, registry):
             await store.obtain(f"{registry.address}/zeros:1", tenant="t", lease="a")
         store.release("a")
         assert (await store.obtain(f"{registry.address}/base:1", tenant="t", lease="b")).layers
+
+
+async def test_a_layer_that_was_dropped_while_it_was_written_out_does_not_come_back(tmp_path, registry):
+    async with open_store(tmp_path / "images") as store:
+        image = await store.obtain(f"{registry.address}/base:1", tenant="t", lease="a")
+        assert image.layers
+    disk = ImageDisk(tmp_path / "images")
+    disk.load()
+    [(chain, layer), *_] = disk.layers.items()
+    disk.drop_layer(chain)
+    with pytest.raises(FileNotFoundError):
+        disk.write_facts(layer)
+    disk.exchange_layer(layer, layer)
+    assert chain not in disk.layers

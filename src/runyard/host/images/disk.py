@@ -130,17 +130,6 @@ class ImageDisk:
         os.rename(temporary, target)
         self.layers[chain] = layer
 
-    def add_origin(self, chain: str, origin: str) -> None:
-        """Another registry gave the same content."""
-        layer = self.layers[chain]
-        self._rewrite_layer(replace(layer, origins=(*layer.origins, origin)))
-
-    def _rewrite_layer(self, layer: StoredLayer) -> None:
-        temporary = self.temporary()
-        _write_layer(layer, temporary)
-        os.replace(temporary, layer.root.parent / _FACTS)
-        self.layers[layer.chain] = layer
-
     def keep_image(self, image: StoredImage) -> None:
         before = self.images.get(image.digest)
         if before is not None:
@@ -162,12 +151,20 @@ class ImageDisk:
             os.utime(file)
             self.last_used[digest] = file.stat().st_mtime
 
-    def note_written_out(self, chains: Iterable[str]) -> None:
-        """The system was told to write these layers out, and did: they outlive a power failure."""
-        for chain in chains:
-            layer = self.layers.get(chain)
-            if layer is not None:
-                self._rewrite_layer(replace(layer, boot_id=None))
+    def write_facts(self, layer: StoredLayer) -> None:
+        """Beside the layer. Raises FileNotFoundError where it was dropped meanwhile. May run in a thread."""
+        temporary = self.temporary()
+        _write_layer(layer, temporary)
+        try:
+            os.replace(temporary, layer.root.parent / _FACTS)
+        except FileNotFoundError:
+            temporary.unlink()
+            raise
+
+    def exchange_layer(self, before: StoredLayer, after: StoredLayer) -> None:
+        """Nothing where it is another by now, or was dropped: it must not come back."""
+        if self.layers.get(before.chain) is before:
+            self.layers[before.chain] = after
 
     def drop_image(self, digest: str) -> None:
         self._image_file(digest).unlink(missing_ok=True)

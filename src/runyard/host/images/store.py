@@ -216,7 +216,10 @@ class ImageStore:
                 below = chains[: chains.index(chain)]
                 await self._unpacking.do(chain, lambda: self._unpack(asker, layer, chain, below))  # noqa: B023 - awaited here
                 if not self._disk.has_layer(chain, asker.origin):
-                    await asyncio.to_thread(self._disk.add_origin, chain, asker.origin)
+                    layer_here = self._disk.layers[chain]
+                    proven = replace(layer_here, origins=(*layer_here.origins, asker.origin))
+                    await asyncio.to_thread(self._disk.write_facts, proven)
+                    self._disk.exchange_layer(layer_here, proven)
                 await self._make_room(0, pulled=(asker.reference, chains))
         finally:
             for task in downloads:
@@ -313,7 +316,11 @@ class ImageStore:
     async def _write_out(self, chains: Sequence[str]) -> None:
         """Behind the pull: a power failure must not leave files without their content and call them whole."""
         await asyncio.to_thread(sync_file_system, str(self._disk.folder))
-        await asyncio.to_thread(self._disk.note_written_out, chains)
+        for layer in [self._disk.layers[chain] for chain in chains if chain in self._disk.layers]:
+            kept = replace(layer, boot_id=None)  # it outlives a power failure
+            with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                await asyncio.to_thread(self._disk.write_facts, kept)
+                self._disk.exchange_layer(layer, kept)
 
     def _spawn(self, work: object) -> None:
         async def chore() -> None:
