@@ -109,6 +109,7 @@ class Service:
                     ledger=ledger,
                     owner=installation_id(self._folders.data),
                     own_pools=frozenset(pool.name for pool in pools),
+                    lease_s=self._settings.ledger.lease,
                 ),
                 others=(
                     *stores.loops,

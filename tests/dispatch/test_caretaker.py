@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
+
 from runyard.dispatch.caretaker import Caretaker
+from runyard.ledger.port import Ledger
+from runyard.model.errors import LedgerUnavailable
 from runyard.model.job import JobState
 from runyard.model.operation import OperationKind
+from runyard.model.pool import Fence
 from tests.dispatch.conftest import Yard
 from tests.factories import a_pool_settings
 
@@ -45,3 +52,30 @@ async def test_what_only_an_owner_can_do_is_answered_with_the_cure(yard: Yard) -
     assert operation.result["ok"] is False
     assert "runyard serve" in operation.result["cure"]
     assert await yard.ledger.get_pool("gone") is not None
+
+
+class CannotRelease:
+    """The ledger of a caretaker that is cut off before it lets a pool go."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    async def release_pool(self, fence: Fence) -> None:
+        raise LedgerUnavailable("the ledger does not answer", cure="wait")
+
+
+async def test_a_caretaker_that_cannot_let_go_keeps_a_pool_no_longer_than_the_configured_lease(
+    yard: Yard,
+) -> None:
+    await yard.ledger.put_pool(a_pool_settings(name="gone"))
+    await yard.ledger.request_operation("gone", OperationKind.CHECK_POOL, {})
+    ledger = cast(Ledger, CannotRelease(yard.ledger))
+    with pytest.raises(LedgerUnavailable):
+        await Caretaker(ledger=ledger, owner="service-9", own_pools=frozenset(), lease_s=2.0).tick()
+    pool = await yard.ledger.get_pool("gone")
+    assert pool is not None
+    assert pool.lease_until is not None
+    assert pool.lease_until - await yard.ledger.now() <= 2.0

@@ -24,11 +24,18 @@ class Caretaker:
     """Any number of services may run one: the pool's lease decides who answers. `own_pools` have their dispatcher."""
 
     def __init__(
-        self, *, ledger: Ledger, owner: str, own_pools: frozenset[str], look_s: float = LOOK_S
+        self,
+        *,
+        ledger: Ledger,
+        owner: str,
+        own_pools: frozenset[str],
+        lease_s: float = LEASE_S,
+        look_s: float = LOOK_S,
     ) -> None:
         self._ledger = ledger
         self._owner = owner
         self._own_pools = own_pools
+        self._lease_s = lease_s
         self._look_s = look_s
 
     async def run(self) -> None:
@@ -58,7 +65,7 @@ class Caretaker:
         operations = await self._ledger.list_operations(name)
         if not operations:
             return
-        fence = await self._ledger.acquire_pool(name, owner=f"{self._owner}/caretaker", lease_s=LEASE_S)
+        fence = await self._ledger.acquire_pool(name, owner=f"{self._owner}/caretaker", lease_s=self._lease_s)
         if fence is None:
             return
         try:
