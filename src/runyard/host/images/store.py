@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -322,10 +322,10 @@ class ImageStore:
                 await asyncio.to_thread(self._disk.write_facts, kept)
                 self._disk.exchange_layer(layer, kept)
 
-    def _spawn(self, work: object) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         async def chore() -> None:
             with contextlib.suppress(UnpackFailed, OSError):
-                await work  # type: ignore[misc] # a coroutine
+                await work
 
         task = asyncio.create_task(chore())
         self._chores.add(task)
