@@ -11,6 +11,8 @@ import pytest
 from runyard.testing.simulate import explain
 from runyard.testing.simulation.run import simulate
 
+pytestmark = pytest.mark.simulation
+
 PARTS, PART = 6, 50
 LONG_PARTS, LONG_PART = 20, 250
 

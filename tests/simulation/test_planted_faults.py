@@ -7,6 +7,8 @@ import pytest
 from runyard.testing.simulation.run import simulate
 from tests.simulation.planted import PLANTED
 
+pytestmark = pytest.mark.simulation
+
 HISTORIES = 300
 
 
