@@ -33,14 +33,14 @@ class Shelf:
 
 
 async def finished(yard: Yard, count: int) -> list[AttemptKey]:
-    """Jobs that ended a second apart, oldest first."""
+    """Jobs that ended one after the other, oldest first."""
     keys = []
     for _ in range(count):
         uid = await yard.submit()
         key = await yard.place_of(uid)
         yard.world.end(key, succeeded())
         await yard.reaches(uid, JobState.SUCCEEDED)
-        yard.clock.time += 1
+        yard.clock.time += 0.01
         keys.append(key)
     return keys
 
