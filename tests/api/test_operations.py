@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from runyard.model.machine import MachineState
 from runyard.model.queue import QueueSettings, TenantSettings
 from tests.api.world import a_document
 
@@ -91,12 +92,31 @@ async def test_machines_are_those_of_the_ledgers_rows(service, admin):
     assert (await admin.get(f"/api/v1/machines/{name}")).json() == machine
 
 
-async def test_a_drain_by_hand_is_refused_with_what_to_do_instead(service, admin):
+async def test_a_machine_is_drained_and_taken_back(service, admin):
     assert (await admin.post("/api/v1/machines/m:drain")).status_code == 404
     name = await service.machine()
-    answer = await admin.post(f"/api/v1/machines/{name}:drain")
+    drained = await admin.post(f"/api/v1/machines/{name}:drain")
+    assert (drained.status_code, drained.json()["state"]) == (200, "ready")
+    assert drained.json()["drain_asked_at"] is not None
+    back = await admin.post(f"/api/v1/machines/{name}:undrain")
+    assert (back.status_code, back.json()["drain_asked_at"]) == (200, None)
+    lines = (await admin.get("/api/v1/audit")).json()["lines"]
+    assert [(line["action"], line["subject"]) for line in lines[:2]] == [
+        ("undrain", f"machine {name}"),
+        ("drain", f"machine {name}"),
+    ]
+
+
+async def test_a_machine_that_ends_is_not_taken_back(service, admin):
+    name = await service.machine()
+    fence = await service.own()
+    for seen, to in (("ready", "draining"), ("draining", "ending")):
+        assert await service.ledger.change_machine(
+            fence, name, seen=MachineState(seen), to=MachineState(to), facts={}
+        )
+    answer = await admin.post(f"/api/v1/machines/{name}:undrain")
     assert answer.status_code == 409
-    assert "pause the pool" in answer.json()["error"]["cure"]
+    assert answer.json()["error"]["message"] == f"machine '{name}' is ending already"
 
 
 async def test_metrics_are_text(admin):

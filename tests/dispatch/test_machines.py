@@ -269,3 +269,19 @@ class HeldLease:
 
     def lose(self) -> None:
         self.is_lost = True
+
+
+async def test_a_machine_that_an_operator_drains_ends_when_its_attempt_has(fleet: Fleet) -> None:
+    uid = await fleet.submit()
+    await fleet.reaches(uid, JobState.RUNNING)
+    (machine,) = await fleet.machines()
+    await fleet.ledger.set_machine_drained(machine.name, is_drained=True)
+    other = await fleet.submit()
+    await fleet.reaches(other, JobState.RUNNING)
+    placed = await fleet.ledger.get_attempt(AttemptKey(other, 1))
+    assert placed is not None
+    assert placed.placement["machine"] != machine.name
+    await fleet.reaches(uid, JobState.SUCCEEDED)
+    await asyncio.sleep(3 * CONTACT_S)
+    assert machine.name not in [one.name for one in await fleet.machines()]
+    await fleet.reaches(other, JobState.SUCCEEDED)

@@ -50,6 +50,17 @@ async def test_a_machine_says_what_it_holds(
     assert (await pages.get("/machines/none")).status_code == 404
 
 
+async def test_a_machine_is_drained_by_a_button_and_taken_back(service: Service, pages: httpx2.AsyncClient):
+    name = await service.machine()
+    assert "An operator drains it" not in (await pages.get(f"/machines/{name}")).text
+    assert (await send(pages, f"/machines/{name}/drain")).status_code == 303
+    text = (await pages.get(f"/machines/{name}")).text
+    assert "An operator drains it" in text
+    assert f'action="/machines/{name}/undrain"' in text
+    await send(pages, f"/machines/{name}/undrain")
+    assert "An operator drains it" not in (await pages.get(f"/machines/{name}")).text
+
+
 async def test_a_queue_shows_the_fair_share_beside_what_each_tenant_has(
     service: Service, pages: httpx2.AsyncClient, api: httpx2.AsyncClient
 ):

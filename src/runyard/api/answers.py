@@ -208,6 +208,7 @@ def machine_answer(machine: Machine) -> MachineAnswer:
         since=time_of(machine.since),
         contact_at=time_of(machine.contact_at),
         fenced_at=time_of(machine.fenced_at),
+        drain_asked_at=time_of(machine.drain_asked_at),
         facts=dict(machine.facts),
     )
 

@@ -42,7 +42,7 @@ def show(name: str, /, *, json: bool = False) -> None:
 
 
 def drain(name: str, /, *, json: bool = False) -> None:
-    """Give a machine nothing new; what runs on it goes on.
+    """Give a machine nothing new; what runs on it goes on, then it ends.
 
     Parameters
     ----------
@@ -73,4 +73,13 @@ def _print_machine(machine: MachineAnswer, *, json: bool) -> None:
     if json:
         print_json(machine)
     else:
-        print_facts([("machine", machine.name), ("pool", machine.pool), ("state", machine.state)])
+        drain = "drained by an operator" if machine.drain_asked_at else ""
+        print_facts(
+            [
+                ("machine", machine.name),
+                ("pool", machine.pool),
+                ("state", machine.state),
+                ("holds", f"{machine.held} of {machine.slots}"),
+                ("drain", drain),
+            ]
+        )

@@ -352,7 +352,8 @@ class Ledger(Protocol):
         self, fence: Fence, name: str, *, seen: MachineState, to: MachineState, facts: Mapping[str, str]
     ) -> bool:
         """Compare-and-set from `seen` to `to`; True also where it is `to` already. READY to DRAINING only while no
-        unsettled attempt is bound to it (I9). Raises Invalid for a change that machine.CHANGES does not know."""
+        unsettled attempt is bound to it (I9), DRAINING back to READY only while no operator wants it drained. Raises
+        Invalid for a change that machine.CHANGES does not know."""
         ...
 
     async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
@@ -387,6 +388,12 @@ class Ledger(Protocol):
 
     async def list_bindings(self, pool: str, *, machine: str | None = None) -> list[Binding]:
         """The pool's (or only that machine's), oldest claim first, at most 10,000."""
+        ...
+
+    # -- machines, by an operator ----------------------------------------------------------------------------------
+    async def set_machine_drained(self, name: str, *, is_drained: bool) -> Machine:
+        """Wants it to take nothing more and to end once it holds nothing, or takes that back: its pool's owner acts on
+        it. One that is ENDING or GONE stays as it is. Raises NotFound."""
         ...
 
     # -- machines, by themselves ----------------------------------------------------------------------------------

@@ -79,6 +79,14 @@ def machine_of_another_pool(name: str, pool: str) -> Conflict:
     )
 
 
+def no_machine(name: str) -> NotFound:
+    return NotFound(
+        f"there is no machine {name[:100]!r}",
+        field="name",
+        cure="`runyard machines` lists those that there are",
+    )
+
+
 def check_change(seen: MachineState, to: MachineState) -> None:
     """Raises Invalid."""
     if to not in CHANGES[seen]:

@@ -150,6 +150,7 @@ def machine_of(row: Row) -> Machine:
         contact_at=row["contact_at"],
         fenced_at=row["fenced_at"],
         fence_reason=row["fence_reason"],
+        drain_asked_at=row["drain_asked_at"],
         facts=words_of(row["facts"]),
         held=row["held"],
     )

@@ -40,7 +40,8 @@ a recorded fence is the one exception, and is no change of this table."""
 class Machine:
     """A machine as the ledger holds it. `since` is when it came into its state; `contact_at` its agent's last contact
     (None: none yet); `held` counts the unsettled attempts bound to it; `fenced_at` is set once it was condemned: from
-    then on it takes nothing, and it may be destroyed although it is busy. `facts` are the provider's own."""
+    then on it takes nothing, and it may be destroyed although it is busy. `drain_asked_at`: since then an
+    operator wants it to take nothing new, and to end once it holds nothing. `facts` are the provider's own."""
 
     name: str
     pool: str
@@ -52,12 +53,14 @@ class Machine:
     contact_at: float | None = None
     fenced_at: float | None = None
     fence_reason: str = ""
+    drain_asked_at: float | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     held: int = 0
 
     @property
     def free_slots(self) -> int:
-        return max(0, self.slots - self.held) if self.state is MachineState.READY else 0
+        is_open = self.state is MachineState.READY and self.drain_asked_at is None
+        return max(0, self.slots - self.held) if is_open else 0
 
 
 class BindingState(StrEnum):

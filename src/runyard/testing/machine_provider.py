@@ -102,9 +102,10 @@ class MachineProvider:
         await self._carry_out(records)
         for machine in await self._living(records):
             await self._is_fenced(records, machine.name)  # an idle one is nobody's to notice
+        await self._end_drained(records)
         queued = sum(one.queued for one in demand.classes)
         await self._finish_drains(records, to=MachineState.READY if queued else MachineState.ENDING)
-        living = await self._living(records)
+        living = await self._working(records)
         busy = sum(machine.held for machine in living)
         wanted = min(MACHINES_MAX, -(-(queued + busy) // self._slots_per_machine))
         if len(living) < wanted:
@@ -123,6 +124,10 @@ class MachineProvider:
 
     async def _living(self, records: Records) -> list[Machine]:
         return [one for one in await records.list_machines() if one.state is not MachineState.ENDING]
+
+    async def _working(self, records: Records) -> list[Machine]:
+        """Those that nobody wants drained: the demand is theirs."""
+        return [one for one in await self._living(records) if one.drain_asked_at is None]
 
     async def _heard(self, records: Records) -> list[Machine]:
         at = await records.now()
@@ -159,13 +164,26 @@ class MachineProvider:
     async def _end_idle(self, records: Records, living: Sequence[Machine], count: int) -> None:
         at = await records.now()
         for machine in [one for one in living if not one.held and not self._is_silent(one, at)][:count]:
-            for seen, to in (
-                (MachineState.READY, MachineState.DRAINING),
-                (MachineState.DRAINING, MachineState.ENDING),
-            ):
-                if not await records.change_machine(machine.name, seen=seen, to=to):
-                    break  # it is busy by now
+            await self._end(records, machine)
         await self._carry_out(records)
+
+    async def _end_drained(self, records: Records) -> None:
+        """What an operator drained ends once it holds nothing; one that never came up at once."""
+        for machine in await self._living(records):
+            if machine.drain_asked_at is not None and not machine.held:
+                await self._end(records, machine)
+        await self._carry_out(records)
+
+    async def _end(self, records: Records, machine: Machine) -> None:
+        if machine.state in (MachineState.INTENDED, MachineState.STARTING):
+            await records.change_machine(machine.name, seen=machine.state, to=MachineState.ENDING)
+            return
+        for seen, to in (
+            (MachineState.READY, MachineState.DRAINING),
+            (MachineState.DRAINING, MachineState.ENDING),
+        ):
+            if not await records.change_machine(machine.name, seen=seen, to=to):
+                break  # it is busy by now
 
     async def _is_fenced(self, records: Records, name: str) -> bool:
         """Whether it is gone for certain, or past the time at which it stopped itself: that is recorded, then ended."""

@@ -13,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 
 from runyard.api.access import Call
 from runyard.api.auditing import audit
+from runyard.api.routes import machines as machine_routes
 from runyard.api.routes import pools as pool_routes
 from runyard.api.routes import queues as queue_routes
 from runyard.api.routes.artifacts import get_artifact
@@ -107,6 +108,15 @@ async def _set_tenant(request: Request) -> Response:
     fields = await form_fields(request)
     await set_tenant(call, name, _numbers(fields, ("weight", "running_max", "queued_max")))
     return _back("/queues", request)
+
+
+# -- machines -----------------------------------------------------------------------------------------------------
+async def _drain_machine(request: Request, *, is_drained: bool) -> Response:
+    call = await call_of(request, Scope.OPERATE)
+    name = _name(request.path_params["name"])
+    act = machine_routes.drain_machine if is_drained else machine_routes.undrain_machine
+    await act(call, name)
+    return _back(f"/machines/{name}", request)
 
 
 # -- pools --------------------------------------------------------------------------------------------------------
@@ -231,6 +241,8 @@ ACTIONS: tuple[tuple[str, str, Action], ...] = (
     ("POST", "/pools/{name}/check", _check_pool),
     ("POST", "/pools/{name}/prune", _prune_pool),
     ("POST", "/pools/{name}/forget", _forget_pool),
+    ("POST", "/machines/{name}/drain", partial(_drain_machine, is_drained=True)),
+    ("POST", "/machines/{name}/undrain", partial(_drain_machine, is_drained=False)),
     ("POST", "/access/tokens", _create_token),
     ("POST", "/access/{id}/revoke", _revoke),
 )

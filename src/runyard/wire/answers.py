@@ -231,7 +231,8 @@ class PoolList(Answer):
 
 
 class MachineAnswer(Answer):
-    """`held` counts the unsettled attempts that are bound to it; `fenced_at`: since when it is condemned."""
+    """`held` counts the unsettled attempts that are bound to it; `fenced_at`: since when it is condemned;
+    `drain_asked_at`: since when an operator wants it to take nothing new and to end once it holds nothing."""
 
     name: str
     pool: str
@@ -241,6 +242,7 @@ class MachineAnswer(Answer):
     since: datetime | None = None
     contact_at: datetime | None = None
     fenced_at: datetime | None = None
+    drain_asked_at: datetime | None = None
     facts: dict[str, str] = {}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from runyard.ledger.port import Claimed
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import Conflict, Fenced, Invalid
+from runyard.model.errors import Conflict, Fenced, Invalid, NotFound
 from runyard.model.machine import Binding, BindingState, Machine, MachineState, machine_name, machine_number
 from runyard.model.outcome import Outcome, OutcomeKind, lost, succeeded
 from runyard.model.pool import Fence
@@ -211,6 +211,48 @@ async def test_an_attempt_that_there_is_not_is_not_bound(yard: Yard):
     assert await yard.ledger.get_binding(unknown) is None
     assert await yard.ledger.release_attempt(yard.fence, unknown)
     assert await yard.ledger.end_attempt(yard.fence, unknown, CANCELED) is None
+
+
+async def test_what_an_operator_drains_takes_nothing_new_and_keeps_what_it_has(yard: Yard):
+    await yard.ready()
+    key = await yard.taken()
+    machine = await yard.ledger.set_machine_drained(NAME, is_drained=True)
+    assert (machine.state, machine.held, machine.free_slots) == (MachineState.READY, 1, 0)
+    assert not await yard.bind(await yard.attempt())
+    assert await yard.ledger.take_attempt(NAME, key)
+    repeated = await yard.ledger.set_machine_drained(NAME, is_drained=True)
+    assert repeated.drain_asked_at == machine.drain_asked_at is not None
+
+
+async def test_what_an_operator_drains_never_goes_back_to_work_until_he_takes_it_back(yard: Yard):
+    await yard.ready()
+    await yard.ledger.set_machine_drained(NAME, is_drained=True)
+    assert await yard.drain()
+    assert not await yard.change(MachineState.DRAINING, MachineState.READY)
+    await yard.ledger.set_machine_drained(NAME, is_drained=False)
+    assert await yard.change(MachineState.DRAINING, MachineState.READY)
+    assert await yard.bind(await yard.attempt())
+
+
+async def test_what_is_ending_is_neither_drained_nor_taken_back(yard: Yard):
+    await yard.ready()
+    await yard.drain()
+    await yard.change(MachineState.DRAINING, MachineState.ENDING)
+    for is_drained in (True, False):
+        machine = await yard.ledger.set_machine_drained(NAME, is_drained=is_drained)
+        assert (machine.state, machine.drain_asked_at) == (MachineState.ENDING, None)
+    with pytest.raises(NotFound):
+        await yard.ledger.set_machine_drained(OTHER, is_drained=True)
+
+
+async def test_the_owner_is_woken_by_a_drain(yard: Yard):
+    await yard.ready()
+    subscription = yard.ledger.subscribe("pool:local")
+    try:
+        await yard.ledger.set_machine_drained(NAME, is_drained=True)
+        assert await subscription.wait(10)
+    finally:
+        subscription.close()
 
 
 async def test_a_busy_machine_is_not_drained(yard: Yard):

@@ -6,9 +6,11 @@ from fastapi import APIRouter, Response
 
 from runyard.api.access import Call, Operator, Reader
 from runyard.api.answers import json_response, machine_answer
+from runyard.api.auditing import audit
 from runyard.api.description import refusals
-from runyard.model.errors import Conflict, NotFound
-from runyard.model.machine import Machine
+from runyard.ledger.refusals import no_machine
+from runyard.model.errors import Conflict
+from runyard.model.machine import Machine, MachineState
 from runyard.wire.answers import MachineAnswer, MachineList
 
 router = APIRouter(prefix="/api/v1", tags=["machines"])
@@ -38,11 +40,11 @@ async def get_machine(call: Reader, name: str) -> Response:
     "/machines/{name:name}:drain",
     summary="Take no more jobs to a machine",
     response_model=MachineAnswer,
-    responses=refusals(404, 409),
+    responses=refusals(404),
 )
 async def drain_machine(call: Operator, name: str) -> Response:
-    """Refused (409): a machine's end is its pool's to decide, until its provider can be asked for it."""
-    raise _not_by_hand(await _machine(call, name), "drained")
+    """What runs on it goes on; once it holds nothing it ends."""
+    return await _set_drained(call, name, is_drained=True)
 
 
 @router.post(
@@ -52,24 +54,26 @@ async def drain_machine(call: Operator, name: str) -> Response:
     responses=refusals(404, 409),
 )
 async def undrain_machine(call: Operator, name: str) -> Response:
-    """Refused (409), as a drain is."""
-    raise _not_by_hand(await _machine(call, name), "undrained")
+    """Takes a drain back, as long as the machine is not ending."""
+    return await _set_drained(call, name, is_drained=False)
+
+
+async def _set_drained(call: Call, name: str, *, is_drained: bool) -> Response:
+    call.require_all_tenants(f"machine '{name[:100]}'")
+    await _machine(call, name)
+    machine = await call.context.services.ledger.set_machine_drained(name, is_drained=is_drained)
+    if not is_drained and machine.state in (MachineState.ENDING, MachineState.GONE):
+        raise Conflict(
+            f"machine '{name}' is {machine.state.value} already",
+            field="name",
+            cure=f"pool '{machine.pool}' makes another one when jobs need it",
+        )
+    await audit(call, "drain" if is_drained else "undrain", f"machine {name}")
+    return json_response(machine_answer(machine))
 
 
 async def _machine(call: Call, name: str) -> Machine:
     machine = await call.context.services.ledger.get_machine(name)
     if machine is None:
-        raise NotFound(
-            f"there is no machine {name[:100]!r}",
-            field="name",
-            cure="`runyard machines` lists those that there are",
-        )
+        raise no_machine(name)
     return machine
-
-
-def _not_by_hand(machine: Machine, done: str) -> Conflict:
-    return Conflict(
-        f"machine '{machine.name}' cannot be {done} by hand: pool '{machine.pool}' decides when its machines end",
-        field="name",
-        cure=f"pause the pool, `runyard pool pause {machine.pool}`, and it takes nothing new on any machine",
-    )

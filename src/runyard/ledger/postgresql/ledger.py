@@ -323,6 +323,9 @@ class PostgresqlLedger:
     async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
         return await machines.fence_machine(self._database, fence, name, reason)
 
+    async def set_machine_drained(self, name: str, *, is_drained: bool) -> Machine:
+        return await machines.set_machine_drained(self._database, name, is_drained=is_drained)
+
     async def bind_attempt(self, fence: Fence, key: AttemptKey, machine: str) -> bool:
         return await machines.bind_attempt(self._database, fence, key, machine)
 

@@ -77,6 +77,18 @@ def _is_done(answer: Mapping[str, Any], name: str) -> bool:
     return bool(answer["done"])
 
 
+# -- machines, by an operator ------------------------------------------------------------------------------------
+async def set_machine_drained(database: Database, name: str, *, is_drained: bool) -> Machine:
+    answer = await database.call("set_machine_drained", {"name": name, "is_drained": is_drained})
+    if answer.get("refused") == "no_machine":
+        raise refusals.no_machine(name)
+    async with database.read() as snapshot:
+        machine = await get_machine(snapshot, name)
+    if machine is None:
+        raise refusals.no_machine(name)
+    return machine
+
+
 # -- attempts, by their owner -------------------------------------------------------------------------------------
 async def bind_attempt(database: Database, fence: Fence, key: AttemptKey, machine: str) -> bool:
     return _is_done(await _ask(database, "bind_attempt", fence, key, {"machine": machine}), machine)

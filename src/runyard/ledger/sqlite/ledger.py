@@ -359,6 +359,9 @@ class SqliteLedger:
     async def fence_machine(self, fence: Fence, name: str, reason: str) -> bool:
         return await self._write(lambda tx: machines.fence_machine(tx, fence, name, reason))
 
+    async def set_machine_drained(self, name: str, *, is_drained: bool) -> Machine:
+        return await self._write(lambda tx: machines.set_machine_drained(tx, name, is_drained=is_drained))
+
     async def bind_attempt(self, fence: Fence, key: AttemptKey, machine: str) -> bool:
         return await self._write(lambda tx: machines.bind_attempt(tx, fence, key, machine))
 

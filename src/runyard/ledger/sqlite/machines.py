@@ -63,8 +63,10 @@ def change_machine(
     machine = _own_machine(tx, fence, name)
     if machine is None or machine.state not in (seen, to):
         return False
-    is_draining = (machine.state, to) == (MachineState.READY, MachineState.DRAINING)
-    if is_draining and machine.held:
+    step = (machine.state, to)
+    if step == (MachineState.READY, MachineState.DRAINING) and machine.held:
+        return False
+    if step == (MachineState.DRAINING, MachineState.READY) and machine.drain_asked_at is not None:
         return False
     _set_machine(tx, machine, to, facts)
     return True
@@ -104,6 +106,27 @@ def _set_machine(tx: Transaction, machine: Machine, to: MachineState, facts: Map
         name=machine.name,
     )
     tx.fire(f"machines:{machine.pool}")
+
+
+# -- machines, by an operator ------------------------------------------------------------------------------------
+def set_machine_drained(tx: Transaction, name: str, *, is_drained: bool) -> Machine:
+    machine = get_machine(tx, name)
+    if machine is None:
+        raise refusals.no_machine(name)
+    if machine.state in (MachineState.ENDING, MachineState.GONE):
+        return machine
+    tx.execute(
+        "UPDATE machines SET drain_asked_at = CASE WHEN :is_drained THEN coalesce(drain_asked_at, :now) END"
+        " WHERE name = :name",
+        is_drained=is_drained,
+        now=tx.now,
+        name=name,
+    )
+    tx.fire(f"machines:{machine.pool}")
+    tx.fire(f"pool:{machine.pool}")
+    found = get_machine(tx, name)
+    assert found is not None
+    return found
 
 
 # -- attempts, by their owner -------------------------------------------------------------------------------------

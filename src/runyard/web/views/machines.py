@@ -5,6 +5,7 @@ from __future__ import annotations
 from runyard.api.access import Call
 from runyard.model.errors import NotFound
 from runyard.web.page import Address, Page
+from runyard.web.views.queues import may_operate
 
 BINDINGS_SHOWN = 100
 
@@ -23,6 +24,6 @@ async def machine(call: Call, address: Address) -> Page:
         job = await ledger.get_job(binding.key.uid)
         if job is not None and call.may_see(job.tenant):
             held.append((binding, job))
-    values = {"machine": found, "held": held}
+    values = {"machine": found, "held": held, "may_change": may_operate(call)}
     topics = ("events", f"machines:{found.pool}", f"machine:{name}")
     return Page(title=name, template="machine.html", values=values, topics=topics)

@@ -73,7 +73,8 @@ BEGIN
     END IF;
     state_ := (locked.machine_).state;
     IF state_ IS NULL OR state_ NOT IN (doc->>'seen', to_)
-            OR (state_ = 'ready' AND to_ = 'draining' AND count_held(doc->>'name') > 0) THEN
+            OR (state_ = 'ready' AND to_ = 'draining' AND count_held(doc->>'name') > 0)
+            OR (state_ = 'draining' AND to_ = 'ready' AND (locked.machine_).drain_asked_at IS NOT NULL) THEN
         RETURN is_done(doc, false, NULL);
     END IF;
     PERFORM set_machine(doc->>'name', to_, doc->'facts', moment(doc));
@@ -100,6 +101,23 @@ BEGIN
         WHERE name = doc->>'name';
     PERFORM set_machine(doc->>'name', 'ending', '{}', now_);
     RETURN is_done(doc, true, ARRAY['machines:' || (doc->>'pool'), 'machine:' || (doc->>'name')]);
+END $$;
+
+-- {"name", "is_drained"}: by an operator, whoever owns the pool.
+CREATE FUNCTION set_machine_drained(doc jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    machine_ machines;
+BEGIN
+    SELECT * INTO machine_ FROM machines WHERE name = doc->>'name' FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN jsonb_build_object('refused', 'no_machine');
+    ELSIF machine_.state IN ('ending', 'gone') THEN
+        RETURN is_done(doc, false, NULL);
+    END IF;
+    UPDATE machines
+        SET drain_asked_at = CASE WHEN (doc->>'is_drained')::boolean THEN coalesce(drain_asked_at, moment(doc)) END
+        WHERE name = machine_.name;
+    RETURN is_done(doc, true, ARRAY['machines:' || machine_.pool, 'pool:' || machine_.pool]);
 END $$;
 
 -- Locks the pool's epoch and the attempt, and reads its binding (NULLs where there is none yet).
@@ -149,7 +167,8 @@ BEGIN
     END IF;
     held := count_held(name_);
     IF coalesce((one.binding_).state, 'unbound') <> 'unbound' OR (one.binding_).stop_grace_s IS NOT NULL
-            OR (locked.machine_).state <> 'ready' OR held >= (locked.machine_).slots THEN
+            OR (locked.machine_).state <> 'ready' OR (locked.machine_).drain_asked_at IS NOT NULL
+            OR held >= (locked.machine_).slots THEN
         RETURN is_done(doc, false, NULL);
     END IF;
     INSERT INTO bindings (uid, number, pool, machine, state)
