@@ -1,6 +1,7 @@
 import httpx2
 
 from runyard.model.attempt import Progress
+from runyard.model.operation import OperationKind
 from tests.api.world import Service, a_document
 from tests.web.browsing import send
 
@@ -34,6 +35,18 @@ async def test_machines_have_a_panel_only_where_there_are_some(service: Service,
     assert "Machines" not in (await pages.get("/pools/local")).text
     name = await service.machine()
     assert f'href="/machines/{name}"' in (await pages.get("/pools/local")).text
+
+
+async def test_the_last_check_stays_on_the_pools_page(service: Service, pages: httpx2.AsyncClient):
+    assert "Last check" not in (await pages.get("/pools/local")).text
+    asked = await service.ledger.request_operation("local", OperationKind.CHECK_POOL, {})
+    finding = {"name": "git", "ok": False, "message": "it is not there", "cure": "install git"}
+    result = {"ok": False, "findings": [finding]}
+    await service.ledger.finish_operation(await service.own(), asked.id, result)
+    text = (await pages.get("/pools/local")).text
+    assert "Last check" in text
+    assert "it is not there" in text
+    assert "install git" in text
 
 
 async def test_a_machine_says_what_it_holds(

@@ -440,6 +440,10 @@ class Ledger(Protocol):
 
     async def get_operation(self, operation_id: str) -> Operation | None: ...
 
+    async def get_last_answered(self, pool: str, kind: OperationKind) -> Operation | None:
+        """The latest of its kind that the pool's owner answered."""
+        ...
+
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None: ...
 
     # -- audit ----------------------------------------------------------------------------------------------------

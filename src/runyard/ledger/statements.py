@@ -144,6 +144,11 @@ DELETE_GONE_MACHINES = """
         ORDER BY m.since LIMIT :limit)
 """
 
+LAST_ANSWERED = """
+    SELECT * FROM operations WHERE pool = :pool AND kind = :kind AND finished_at IS NOT NULL
+    ORDER BY number DESC LIMIT 1
+"""
+
 ADD_AUDIT_LINE = """
     INSERT INTO audit (at, actor, actor_id, origin, action, subject, details)
     VALUES (:at, :actor, :actor_id, :origin, :action, :subject, :details)

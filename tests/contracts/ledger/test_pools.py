@@ -133,6 +133,8 @@ async def test_an_operation_waits_for_the_owner_and_its_first_answer_stands(worl
     assert finished is not None
     assert (finished.result, finished.finished_at) == ({"removed": 1}, world.clock.now())
     assert await world.ledger.list_operations("local") == []
+    assert await world.ledger.get_last_answered("local", OperationKind.PRUNE) == finished
+    assert await world.ledger.get_last_answered("local", OperationKind.CHECK_POOL) is None
     assert await world.ledger.get_operation("nonsense") is None
     with pytest.raises(NotFound):
         await world.ledger.request_operation("nowhere", OperationKind.PRUNE, {})

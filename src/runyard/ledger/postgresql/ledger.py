@@ -386,6 +386,9 @@ class PostgresqlLedger:
     async def get_operation(self, operation_id: str) -> Operation | None:
         return await self._read(lambda snapshot: pools.get_operation(snapshot, operation_id))
 
+    async def get_last_answered(self, pool: str, kind: OperationKind) -> Operation | None:
+        return await self._read(lambda snapshot: pools.get_last_answered(snapshot, pool, kind))
+
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None:
         await pools.finish_operation(self._database, fence, operation_id, result)
 

@@ -175,6 +175,11 @@ async def get_operation(snapshot: Snapshot, operation_id: str) -> Operation | No
     return None if row is None else rows.operation_of(row)
 
 
+async def get_last_answered(snapshot: Snapshot, pool: str, kind: OperationKind) -> Operation | None:
+    row = await snapshot.row(statements.LAST_ANSWERED, pool=pool, kind=kind.value)
+    return None if row is None else rows.operation_of(row)
+
+
 async def finish_operation(
     database: Database, fence: Fence, operation_id: str, result: Mapping[str, Any]
 ) -> None:

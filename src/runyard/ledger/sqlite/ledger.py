@@ -426,6 +426,9 @@ class SqliteLedger:
     async def get_operation(self, operation_id: str) -> Operation | None:
         return await self._read(lambda tx: operations.get_operation(tx, operation_id))
 
+    async def get_last_answered(self, pool: str, kind: OperationKind) -> Operation | None:
+        return await self._read(lambda tx: operations.get_last_answered(tx, pool, kind))
+
     async def finish_operation(self, fence: Fence, operation_id: str, result: Mapping[str, Any]) -> None:
         await self._write(lambda tx: operations.finish_operation(tx, fence, operation_id, result))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from runyard.ledger import refusals, rows
+from runyard.ledger import refusals, rows, statements
 from runyard.ledger.sqlite import pools
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.operation import Operation, OperationKind
@@ -43,6 +43,11 @@ def get_operation(tx: Transaction, operation_id: str) -> Operation | None:
     row = tx.row(
         "SELECT * FROM operations WHERE number = :number", number=rows.operation_number(operation_id)
     )
+    return None if row is None else rows.operation_of(row)
+
+
+def get_last_answered(tx: Transaction, pool: str, kind: OperationKind) -> Operation | None:
+    row = tx.row(statements.LAST_ANSWERED, pool=pool, kind=kind.value)
     return None if row is None else rows.operation_of(row)
 
 

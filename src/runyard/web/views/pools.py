@@ -8,6 +8,7 @@ from runyard.model.attempt import AttemptKey
 from runyard.model.errors import NotFound
 from runyard.model.job import Job, JobState
 from runyard.model.machine import MachineState
+from runyard.model.operation import OperationKind
 from runyard.web.attention import grouped
 from runyard.web.page import Address, Page
 from runyard.web.slots import Slot, counted, slots_of
@@ -48,6 +49,7 @@ async def pool(call: Call, address: Address) -> Page:
         "broken": grouped([one for one in broken if tenants is None or one.job.tenant in tenants]),
         "machines": machines[:MACHINES_SHOWN],
         "machines_beyond": max(0, len(machines) - MACHINES_SHOWN),
+        "check": await ledger.get_last_answered(name, OperationKind.CHECK_POOL),
         "may_change": may_operate(call),
     }
     topics = ("events", f"pool:{name}", f"machines:{name}")
