@@ -62,6 +62,8 @@ def field_and_value(change):
         ({"workspace": {"files": {"a": "1", "./a": "2"}}}, "workspace.files../a", "twice"),
         ({"workspace": {"files": {"a/": "1"}}}, "workspace.files.a/", "folder"),
         ({"workspace": {"files": {"a": {"base64": "###"}}}}, "workspace.files.a.base64", "base64"),
+        ({"workspace": {"files": {"a": {"url": "https://h.org/x"}}}}, "workspace.files.a", "go together"),
+        ({"workspace": {"files": {"a": {"ulr": "https://h.org/x"}}}}, "workspace.files.a.ulr", "no such key"),
         (file_by_url("https://u:hunter2@h.org/x"), "workspace.files.a.url", "no address"),
         (file_by_url("file:///etc/passwd"), "workspace.files.a.url", "no address"),
         (file_by_url("https://h.org/a b"), "workspace.files.a.url", "character"),

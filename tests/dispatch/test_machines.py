@@ -18,7 +18,7 @@ from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.sweep import Sweep
 from runyard.ledger.port import Claimed
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import LedgerUnavailable, Unreachable
+from runyard.model.errors import Fenced, LedgerUnavailable, Unreachable
 from runyard.model.job import Job, JobState
 from runyard.model.machine import Machine, MachineState
 from runyard.model.outcome import OutcomeKind
@@ -285,3 +285,20 @@ async def test_a_machine_that_an_operator_drains_ends_when_its_attempt_has(fleet
     await asyncio.sleep(3 * CONTACT_S)
     assert machine.name not in [one.name for one in await fleet.machines()]
     await fleet.reaches(other, JobState.SUCCEEDED)
+
+
+async def test_a_pool_that_is_lost_as_soon_as_it_is_taken_is_not_taken_without_a_pause(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise Fenced("somebody else, again")
+
+    await fleet.stop_owners()
+    monkeypatch.setattr(fleet.ledger, "set_pool_health", refuse)
+    before = await fleet.ledger.get_pool(POOL)
+    fleet.start_owner()
+    await asyncio.sleep(10.5)
+    after = await fleet.ledger.get_pool(POOL)
+    assert before is not None
+    assert after is not None
+    assert 2 <= after.epoch - before.epoch <= 11

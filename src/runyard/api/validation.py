@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -28,14 +28,29 @@ def validate(model: type[M], document: object) -> M:
 
 
 def _problems(model: type[BaseModel], error: ValidationError, document: object) -> list[Invalid]:
-    """One per field: of a union's branches the first that complained speaks for all."""
+    """One per field: of a union's branches the first that the value was meant for speaks for all."""
+    found = [(details, _problem(model, details, document)) for details in error.errors(include_url=False)]
     by_field: dict[str, Invalid] = {}
-    for details in error.errors(include_url=False):
-        problem = _problem(model, details, document)
-        by_field.setdefault(problem.field or "", problem)
+    for details, problem in found:
+        if not _is_of_another_branch(details, problem, found):
+            by_field.setdefault(problem.field or "", problem)
         if len(by_field) == PROBLEMS_MAX:
             break
     return list(by_field.values())
+
+
+def _is_of_another_branch(
+    details: ErrorDetails, problem: Invalid, found: Sequence[tuple[ErrorDetails, Invalid]]
+) -> bool:
+    """Whether it only says that the value has not the type of one branch, while it has another one's, which says more."""
+    if not details["type"].endswith("_type"):
+        return False
+    field = problem.field or ""
+    return any(
+        (other.field or "").startswith(f"{field}.")
+        or (other.field == problem.field and not each["type"].endswith("_type"))
+        for each, other in found
+    )
 
 
 def _problem(model: type[BaseModel], details: ErrorDetails, document: object) -> Invalid:

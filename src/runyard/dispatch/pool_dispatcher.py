@@ -112,6 +112,7 @@ class PoolDispatcher:
             while True:
                 lease = self._lease = self._new_lease()
                 await self._take(lease)
+                taken_at = self._clock.boottime()
                 try:
                     await self._own(lease)
                 except Fenced as error:
@@ -120,6 +121,8 @@ class PoolDispatcher:
                 finally:
                     await self._let_go()
                     await lease.release()
+                if self._clock.boottime() - taken_at < TIMER_S:
+                    await asyncio.sleep(TIMER_S)  # lost as soon as taken: it may go on like that
         finally:
             await self._aftermath.finish()
 
