@@ -42,7 +42,7 @@ def _problems(model: type[BaseModel], error: ValidationError, document: object) 
 def _is_of_another_branch(
     details: ErrorDetails, problem: Invalid, found: Sequence[tuple[ErrorDetails, Invalid]]
 ) -> bool:
-    """Whether it only says that the value has not the type of one branch, while it has another one's, which says more."""
+    """Whether it only says that the value is not of one branch's type, while another branch says more."""
     if not details["type"].endswith("_type"):
         return False
     field = problem.field or ""
