@@ -59,7 +59,8 @@ class Target:
                 return "patch"
             case "DELETE":
                 return "delete" if self.name else "deletecollection"
-        raise method_not_allowed()
+            case _:
+                raise method_not_allowed()
 
 
 class Api:
@@ -112,7 +113,8 @@ class Api:
                 return openapi_document(features, group, version)
             case ["openapi", "v3", "api", version]:
                 return openapi_document(features, "", version)
-        return None
+            case _:
+                return None
 
     def _pod_stream(self, target: Target, request: Request) -> Reply:
         assert target.namespace is not None

@@ -18,11 +18,14 @@ class GarbageCollector:
     def _on_change(self, change: Change) -> None:
         finalizers = change.after["metadata"].get("finalizers") or []
         going = change.type == "DELETED" or {"orphan", "foregroundDeletion"} & set(finalizers)
-        if going or (change.type == "DELETED" and change.after["metadata"].get("ownerReferences")):
+        if going:
             self._cluster.clock.call_later(LAG_S, lambda: self._collect(change.resource, change.after))
         if change.type == "DELETED":
             for reference in change.after["metadata"].get("ownerReferences") or []:
-                self._cluster.clock.call_later(LAG_S, lambda uid=reference["uid"]: self._revisit(uid))
+                self._revisit_later(reference["uid"])
+
+    def _revisit_later(self, uid: str) -> None:
+        self._cluster.clock.call_later(LAG_S, lambda: self._revisit(uid))
 
     def _dependents(self, uid: str) -> list[tuple[Resource, Json]]:
         return [

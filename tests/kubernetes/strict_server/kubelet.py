@@ -204,14 +204,15 @@ class Kubelet:
                     return
                 case Exit():
                     # Not within the start itself: the running state is seen first, as the kubelet's relist does.
-                    self._cluster.clock.call_later(
-                        0.05, lambda how=step: self._end_running(run, container, how)
-                    )
+                    self._end_later(0.05, run, container, step)
 
     def _perform_later(
         self, delay_s: float, run: PodRun, container: Container, steps: Sequence[Say | Pause | Exit]
     ) -> None:
         self._cluster.clock.call_later(delay_s, lambda: self._perform(run, container, steps))
+
+    def _end_later(self, delay_s: float, run: PodRun, container: Container, how: Exit) -> None:
+        self._cluster.clock.call_later(delay_s, lambda: self._end_running(run, container, how))
 
     def _end_running(self, run: PodRun, container: Container, how: Exit) -> None:
         if container.runs and not self._is_lost(run):

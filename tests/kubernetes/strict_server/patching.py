@@ -16,11 +16,11 @@ def apply_patch(media_type: str, raw: bytes, target: Json) -> Json:
         raise bad_request(f"error decoding patch: {error}") from None
     match media_type.split(";", maxsplit=1)[0].strip():
         case "application/merge-patch+json":
-            return merged(target, patch)
+            return dict(merged(target, patch))
         case "application/strategic-merge-patch+json":
             # Maps merge as in a merge patch. Lists merge by keys, which nobody here needs: fail loudly, not wrongly.
             assert not holds_list(patch), "the strict server does not merge lists strategically"
-            return merged(target, patch)
+            return dict(merged(target, patch))
         case "application/json-patch+json":
             return json_patched(target, patch)
         case _:

@@ -89,7 +89,7 @@ class PodStreams:
             "ErrImagePull": "image can't be pulled",
             "ImagePullBackOff": "trying and failing to pull image",
         }
-        return pulling.get(reason, reason)
+        return str(pulling.get(reason, reason))
 
     async def _log_chunks(self, container: Container, options: LogOptions) -> AsyncIterator[bytes]:
         sent = 0
