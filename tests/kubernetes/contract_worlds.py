@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import httpx2
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams, verify_cluster
 from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.config.models import User
 from websockets.asyncio.client import connect
 
 from tests.kubernetes.strict_server import (
@@ -115,7 +116,9 @@ class World:
     tick: Callable[[], Any]
     socket_options: Json
     is_real: bool
+    anonymous: httpx2.AsyncClient
     server: StrictServer | None = None
+    headers: Json = field(default_factory=dict)
 
     @property
     def core(self) -> str:
@@ -128,12 +131,50 @@ class World:
     async def call(
         self, method: str, path: str, body: Any = None, *, patch: str = "merge", **query: str
     ) -> Answer:
-        headers = {
-            "content-type": f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
-        }
+        media_type = f"application/{patch}-patch+json" if method == "PATCH" else "application/json"
+        headers = {"content-type": media_type, **self.headers}
         content = b"" if body is None else json.dumps(body).encode()
         response = await self.client.request(method, path, content=content, headers=headers, params=query)
         return Answer(response)
+
+    @asynccontextmanager
+    async def as_user(self, user: str, rules: list[Json]) -> AsyncIterator["World"]:
+        """The same namespace seen by somebody who holds a Role with these rules: by a token, or impersonated."""
+        if self.server is not None:
+            self.server.access.grant(
+                "owner", "owner", [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]
+            )
+            self.server.access.grant("token-of-user", user, rules, self.namespace)
+            yield replace(self, headers={"authorization": "Bearer token-of-user"})
+            return
+        path = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{self.namespace}"
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "r"}
+        subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+        made = await self.call("POST", f"{path}/roles", {"metadata": {"name": "r"}, "rules": rules})
+        assert made.code == 201, made.text
+        bound = {"metadata": {"name": "r"}, "roleRef": role, "subjects": [subject]}
+        assert (await self.call("POST", f"{path}/rolebindings", bound)).code == 201
+        # system:authenticated brings /version and the reviews, as for every real user.
+        somebody = replace(
+            self, headers={"impersonate-user": user, "impersonate-group": "system:authenticated"}
+        )
+
+        async def is_known() -> bool:
+            """The authorizer learns of a new binding a moment later."""
+            first = {
+                "verb": rules[0]["verbs"][0],
+                "group": rules[0]["apiGroups"][0],
+                "resource": rules[0]["resources"][0],
+            }
+            wanted = {"spec": {"resourceAttributes": {"namespace": self.namespace, **first}}}
+            answer = await somebody.call(
+                "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", wanted
+            )
+            return bool(answer.body["status"]["allowed"])
+
+        if rules:
+            await self.until(is_known, "the role to be known")
+        yield somebody
 
     async def until(self, look: Callable[[], Any], what: str) -> Any:
         """The first true result of an async look; time passes between the looks."""
@@ -268,7 +309,7 @@ async def strict_world(folder: Path) -> AsyncIterator[World]:
             server.clock.advance(0.05)
 
         async with AsyncClient(config, ConnectionParams(trust_env=False)) as client:
-            yield World(client, server.namespace, tick, {}, is_real=False, server=server)
+            yield World(client, server.namespace, tick, {}, is_real=False, anonymous=client, server=server)
 
 
 @asynccontextmanager
@@ -281,8 +322,12 @@ async def real_world(kubeconfig: str) -> AsyncIterator[World]:
     async def tick() -> None:
         await asyncio.sleep(0.05)
 
-    async with AsyncClient(config, ConnectionParams(trust_env=False)) as client:
-        world = World(client, namespace, tick, socket_options(config), is_real=True)
+    nameless = config._replace(user=User())
+    async with (
+        AsyncClient(config, ConnectionParams(trust_env=False)) as client,
+        AsyncClient(nameless, ConnectionParams(trust_env=False)) as anonymous,
+    ):
+        world = World(client, namespace, tick, socket_options(config), is_real=True, anonymous=anonymous)
         made = await world.call("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
         assert made.code == 201, made.text
 

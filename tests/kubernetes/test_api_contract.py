@@ -65,11 +65,13 @@ async def test_discovery_names_the_verbs_and_subresources(world: World) -> None:
 
 
 async def test_what_is_not_served_is_not_found(world: World) -> None:
-    for path in ("/apis/no.such.group/v1", f"{world.core}/nosuchthings", "/apis/batch/v9"):
+    for path in (f"{world.core}/nosuchthings", "/apis/batch/v9", f"{world.core}/pods/p/nosuchthing"):
         answer = await world.call("GET", path)
         assert (answer.code, answer.reason) == (404, "NotFound")
         assert answer.message == "the server could not find the requested resource"
-    assert (await world.call("GET", "/nowhere")).text == "404 page not found\n"
+    for path in ("/nowhere", "/apis/no.such.group/v1", "/apis/no.such.group/v1/namespaces/n/things"):
+        answer = await world.call("GET", path)
+        assert (answer.code, answer.text) == (404, "404 page not found\n")
     assert (await world.call("PUT", f"{world.core}/secrets", {})).reason == "MethodNotAllowed"
 
 
@@ -796,6 +798,67 @@ async def test_an_evicted_pod_says_so_in_a_condition(world: World) -> None:
     found = await world.pod_of("j", lambda pod: condition_of(pod, "DisruptionTarget"), "DisruptionTarget")
     assert condition_of(found, "DisruptionTarget")["reason"] == "EvictionByEvictionAPI"  # type: ignore[index]
     assert found["metadata"]["deletionTimestamp"]
+
+
+# --- rights ---------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_role_does_not_hold_is_forbidden_in_known_words(world: World) -> None:
+    await make_secret(world)
+    where = f'in the namespace "{world.namespace}"'
+
+    async with world.as_user(
+        "somebody", [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]}]
+    ) as somebody:
+        allowed = await somebody.call("GET", f"{world.core}/secrets/s")
+        listed = await somebody.call("GET", f"{world.core}/secrets")
+        deleted = await somebody.call("DELETE", f"{world.jobs}/j")
+        log = await somebody.call("GET", f"{world.core}/pods/p/log")
+        elsewhere = await somebody.call("GET", "/api/v1/nodes")
+        version = await somebody.call("GET", "/version")
+
+    assert (allowed.code, version.code) == (200, 200)
+    assert (listed.code, listed.reason) == (403, "Forbidden")
+    assert listed.message == (
+        f'secrets is forbidden: User "somebody" cannot list resource "secrets" in API group "" {where}'
+    )
+    assert deleted.message == (
+        f'jobs.batch "j" is forbidden: User "somebody" cannot delete resource "jobs" in API group "batch" {where}'
+    )
+    assert deleted.body["details"] == {"name": "j", "group": "batch", "kind": "jobs"}
+    assert log.message == (
+        f'pods "p" is forbidden: User "somebody" cannot get resource "pods/log" in API group "" {where}'
+    )
+    assert elsewhere.message == (
+        'nodes is forbidden: User "somebody" cannot list resource "nodes" in API group "" at the cluster scope'
+    )
+
+
+async def test_a_review_says_what_one_may(world: World) -> None:
+    def question(verb: str) -> Json:
+        wanted = {"namespace": world.namespace, "verb": verb, "group": "batch", "resource": "jobs"}
+        return {"spec": {"resourceAttributes": wanted}}
+
+    path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    async with world.as_user(
+        "somebody", [{"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["get"]}]
+    ) as somebody:
+        answers = [await somebody.call("POST", path, question(verb)) for verb in ("get", "create")]
+
+    assert [answer.code for answer in answers] == [201, 201]
+    assert [answer.body["status"]["allowed"] for answer in answers] == [True, False]
+
+
+async def test_an_unknown_token_is_unauthorized(world: World) -> None:
+    async with world.as_user("somebody", []) as somebody:
+        headers = {"authorization": "Bearer no-such-token"}
+        response = await somebody.anonymous.get(f"{world.core}/secrets", headers=headers)
+
+    assert response.status_code == 401
+    assert response.json() == {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "Unauthorized", "reason": "Unauthorized", "code": 401,
+    }  # fmt: skip
 
 
 # --- quota ------------------------------------------------------------------------------------------------------

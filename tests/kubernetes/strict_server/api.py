@@ -74,7 +74,7 @@ class Api:
             return json_answer(document)
         target = find_target(request.path)
         if target is None:
-            if not request.path.startswith(("/api/", "/apis/")):
+            if not is_served(request.path):
                 return Answer(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
             raise no_such_resource()
         verb = target.verb(request)
@@ -212,6 +212,14 @@ class Api:
         if told and wanted == "Strict":
             raise cannot_be_handled(resource, f"strict decoding error: {', '.join(told)}")
         return decoded, told if wanted == "Warn" else []
+
+
+def is_served(path: str) -> bool:
+    """Whether the path lies in the core or in a group that is there: elsewhere not even a Status answers."""
+    parts = path.strip("/").split("/")
+    return parts[0] == "api" or (
+        parts[0] == "apis" and len(parts) > 1 and group_document(parts[1]) is not None
+    )
 
 
 def find_target(path: str) -> Target | None:
