@@ -11,6 +11,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from runyard.api.open_bounds import OpenBounds
 from runyard.dispatch.telemetry import PHASES, EndedAttempt, phase_seconds, start_seconds
 from runyard.ledger.opening import create_ledger
 from runyard.metrics import render_metrics
@@ -39,7 +40,7 @@ async def the_text(metrics: ServiceMetrics, *, queues: int = 0, pools: int = 0) 
     for number in range(pools):
         await ledger.put_pool(pool_settings(f"pool-{number}"))
     try:
-        return (await render_metrics(ledger, Counters(), service=metrics)).decode()
+        return (await render_metrics(ledger, Counters(), service=metrics, bounds=OpenBounds())).decode()
     finally:
         await ledger.close()
 

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from runyard import registry_cache
 from runyard.api.application import ApiServices, close_application, create_application
 from runyard.api.links import new_link
+from runyard.api.open_bounds import Bound, OpenBounds
 from runyard.api.secret import hash_secret, new_secret, new_uid
 from runyard.clock import SystemClock
 from runyard.config import Settings
@@ -120,13 +121,15 @@ class Service:
             cache_counters = await stack.enter_async_context(
                 registry_cache.running(self._settings.registry_cache, self._folders.data)
             )
+            bounds = bounds_of(self._settings)
             services = ApiServices(
                 ledger=ledger,
                 logs=stores.logs,
                 artifacts=stores.artifacts,
                 clock=self._clock,
-                render_metrics=lambda: render_metrics(ledger, cache_counters, service=metrics),
+                render_metrics=lambda: render_metrics(ledger, cache_counters, service=metrics, bounds=bounds),
                 is_ready=dispatcher.not_ready,
+                bounds=bounds,
             )
             listening = stack.enter_context(self._listen(services))
             dispatcher.start()
@@ -364,6 +367,14 @@ def _queue_problems(settings: Settings) -> Iterator[str]:
             for problem in error.errors(include_url=False):
                 key = ".".join(str(part) for part in problem["loc"])
                 yield f"queues.{name}.defaults.{key}: {problem['msg']}"
+
+
+def bounds_of(settings: Settings) -> OpenBounds:
+    server = settings.server
+    return OpenBounds(
+        streams=Bound(name="streams", in_all=server.streams_max, per_token=server.streams_per_token_max),
+        searches=Bound(name="searches", in_all=server.searches_max, per_token=server.searches_per_token_max),
+    )
 
 
 def retention_of(settings: Settings) -> Keep:

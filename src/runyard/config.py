@@ -52,10 +52,16 @@ def checked_address(value: str) -> str:
 
 
 class ServerSection(Section):
-    """`listen` is host:port; `advertise_url` what agents and pods call back, derived from it where it is None."""
+    """`listen` is host:port; `advertise_url` what agents and pods call back, derived from it where it is None. The
+    others bound what this service keeps open at once: streams (pages that move, logs that are followed, the feed of
+    events) and searches through logs, in all and for one token with its sessions."""
 
     listen: str = "127.0.0.1:7700"
     advertise_url: str | None = None
+    streams_max: Annotated[int, Field(ge=1)] = 4_000
+    streams_per_token_max: Annotated[int, Field(ge=1)] = 1_000
+    searches_max: Annotated[int, Field(ge=1)] = 16
+    searches_per_token_max: Annotated[int, Field(ge=1)] = 4
 
     @field_validator("listen")
     @classmethod

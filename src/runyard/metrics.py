@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, Gauge, PlatformCollector, Proce
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from runyard.api.open_bounds import OpenBounds, OpenKind, RefusedBy
 from runyard.ledger.port import Ledger
 from runyard.model.pool import PoolHealth
 from runyard.policy.progress import STALLED_AFTER_S, stalled_queues
@@ -19,13 +20,20 @@ from runyard.service_metrics import BoundedNames, ServiceMetrics
 
 
 async def render_metrics(
-    ledger: Ledger, registry_cache: Counters | None = None, *, service: ServiceMetrics | None = None
+    ledger: Ledger,
+    registry_cache: Counters | None = None,
+    *,
+    service: ServiceMetrics | None = None,
+    bounds: OpenBounds | None = None,
 ) -> bytes:
-    """The exposition text. `service` is what this process counted; its names bound the labels of all."""
+    """The exposition text. `service` is what this process counted, its names bound the labels of all; `bounds` what it
+    keeps open."""
     service = service or ServiceMetrics()
     registry = CollectorRegistry()
     if registry_cache is not None:
         registry.register(RegistryCacheCollector(registry_cache))
+    if bounds is not None:
+        registry.register(OpenCollector(bounds))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     await _process(registry)
@@ -100,6 +108,28 @@ def render_cache_metrics(counters: Counters) -> bytes:
     ProcessCollector(registry=registry)
     registry.register(RegistryCacheCollector(counters))
     return generate_latest(registry)
+
+
+class OpenCollector(Collector):
+    """What is open, and what was refused because too much was."""
+
+    def __init__(self, bounds: OpenBounds) -> None:
+        self._bounds = bounds
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        is_open = GaugeMetricFamily("runyard_open", "Streams and searches that are open", labels=["kind"])
+        for kind in OpenKind:
+            is_open.add_metric([kind.value], self._bounds.open[kind])
+        yield is_open
+        refused = CounterMetricFamily(
+            "runyard_open_refused",
+            "Streams and searches that were refused, by whose bound was reached",
+            labels=["kind", "bound"],
+        )
+        for kind in OpenKind:
+            for by in RefusedBy:
+                refused.add_metric([kind.value, by.value], self._bounds.refused[kind, by])
+        yield refused
 
 
 class RegistryCacheCollector(Collector):

@@ -12,6 +12,7 @@ import httpx2
 from fastapi import FastAPI
 
 from runyard.api.application import ApiServices, create_application
+from runyard.api.open_bounds import OpenBounds
 from runyard.api.secret import hash_secret, new_secret, new_uid
 from runyard.artifacts.files import FileArtifactStore
 from runyard.clock import SystemClock
@@ -141,7 +142,7 @@ def a_document(**changes: Any) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def a_service(tmp_path: Path) -> AsyncIterator[Service]:
+async def a_service(tmp_path: Path, *, bounds: OpenBounds | None = None) -> AsyncIterator[Service]:
     clock = ShiftedClock()
     ledger = create_ledger("sqlite://:memory:", clock=clock)
     await ledger.open()
@@ -159,6 +160,7 @@ async def a_service(tmp_path: Path) -> AsyncIterator[Service]:
         clock=clock,
         render_metrics=render_metrics,
         is_ready=lambda: unready[0] if unready else None,
+        bounds=bounds or OpenBounds(),
     )
     try:
         app = create_application(services)

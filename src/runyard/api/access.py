@@ -6,7 +6,7 @@ A job of a tenant that the token is not for does not exist for it: 404, never 40
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
@@ -14,8 +14,10 @@ from urllib.parse import unquote_to_bytes
 from fastapi import Depends, Query, Request
 
 from runyard.api.errors import Unauthenticated
+from runyard.api.open_bounds import OpenKind, Permit
 from runyard.api.query_keys import refuse_unknown_keys
 from runyard.api.secret import hash_secret
+from runyard.api.server_sent import EventStream
 from runyard.api.services import ApiContext
 from runyard.model.errors import Denied, Invalid
 from runyard.model.token import Scope, Token, TokenKind
@@ -77,6 +79,10 @@ class Call:
                 f"token '{self.token.name}' is for tenants {', '.join(self.token.tenants)}; {what} concerns all",
                 cure="use a token that is not bound to tenants",
             )
+
+    def take(self, kind: OpenKind) -> Permit:
+        """The right to keep one more of that kind open. Raises TooMany."""
+        return self.context.services.bounds.take(self.token, kind)
 
     def _own_tenant(self) -> str:
         tenants = self.token.tenants
@@ -192,6 +198,11 @@ async def find_token(context: ApiContext, secret: str, *, kind: TokenKind = Toke
             cure="make a new one with `runyard token create`",
         )
     return known.token
+
+
+def stream(call: Call, kind: OpenKind, frames: AsyncGenerator[bytes, None]) -> EventStream:
+    """`frames` for as long as the token is good and the service goes on. Raises TooMany."""
+    return EventStream(frames, ended_by_token(call), call.take(kind))
 
 
 def ended_by_token(call: Call) -> Callable[[float], Awaitable[bool]]:

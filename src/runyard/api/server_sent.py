@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from runyard.api.open_bounds import Permit
 
 HEARTBEAT_S = 15.0
 LOOK_S = 1.0
@@ -21,15 +24,25 @@ def encode_event(data: bytes, *, cursor: str | None = None, event: str | None = 
 
 class EventStream(StreamingResponse):
     """`frames` as they come; a comment line where none came for 15 s. `is_over` is asked each second or so and
-    ends the stream: the service is closing, or the token was revoked."""
+    ends the stream: the service is closing, or the token was revoked. However it ends, `permit` is released."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AsyncGenerator[bytes, None], is_over: Callable[[float], Awaitable[bool]]
+        self,
+        frames: AsyncGenerator[bytes, None],
+        is_over: Callable[[float], Awaitable[bool]],
+        permit: Permit,
     ) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(_with_heartbeats(frames, is_over), headers=headers)
+        self._permit = permit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._permit.release()
 
 
 async def _with_heartbeats(

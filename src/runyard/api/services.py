@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runyard.api.caching import Cache
 from runyard.api.event_tail import EventTail
+from runyard.api.open_bounds import OpenBounds
 from runyard.artifacts.port import ArtifactStore
 from runyard.ledger.port import Ledger, Subscription
 from runyard.logs.port import LogStore
@@ -22,7 +23,8 @@ CLOSING_LOOK_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """What the composition root hands in. `is_ready` answers None, or why not; `version` is said in the description."""
+    """What the composition root hands in. `is_ready` answers None, or why not; `version` is said in the description;
+    `bounds` say how much may be open at once."""
 
     ledger: Ledger
     logs: LogStore
@@ -31,6 +33,7 @@ class ApiServices:
     render_metrics: Callable[[], Awaitable[bytes]]
     is_ready: Callable[[], str | None]
     version: str = "0"
+    bounds: OpenBounds = field(default_factory=OpenBounds)
 
 
 @dataclass(frozen=True, slots=True)

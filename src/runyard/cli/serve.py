@@ -58,7 +58,7 @@ def _settings(config: Path | None, *, data: Path | None, host: str | None, port:
         shown = host if host is not None else server.host
         shown = f"[{shown}]" if ":" in shown and not shown.startswith("[") else shown
         listen = f"{shown}:{port if port is not None else server.port}"
-        server = type(server)(listen=listen, advertise_url=server.advertise_url)
+        server = server.model_copy(update={"listen": listen})
     changes = {"server": server} | ({"data": data.absolute()} if data is not None else {})
     return settings.model_copy(update=changes)
 

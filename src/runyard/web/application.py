@@ -20,9 +20,9 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from runyard.api.access import Call, check_address, ended_by_token
+from runyard.api.access import Call, check_address, stream
 from runyard.api.errors import STATUS_OF, Unauthenticated, error_body
-from runyard.api.server_sent import EventStream
+from runyard.api.open_bounds import OpenKind
 from runyard.model.errors import NotFound, RunyardError
 from runyard.web.actions import ACTIONS
 from runyard.web.flow import FlowReader
@@ -116,7 +116,7 @@ async def _live(request: Request, pages: list[_ViewRoute], sights: LiveSights) -
         return Rendered(page_frame(inner(page, _frame_values(call, at))), page.topics)
 
     sight = Sight(at, call.token.tenants, call.token.scope)
-    return EventStream(_until_error(sights.follow(sight, render)), ended_by_token(call))
+    return stream(call, OpenKind.PAGE, _until_error(sights.follow(sight, render)))
 
 
 async def _until_error(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:

@@ -13,11 +13,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from runyard.api.access import Call, ended_by_token
+from runyard.api.access import Call, stream
 from runyard.api.job_lookup import attempt_key, find_job, refuse_deleted_log
 from runyard.api.log_following import LogCursor, LogFollower
+from runyard.api.open_bounds import OpenKind
 from runyard.api.routes.logs import get_log
-from runyard.api.server_sent import EventStream
 from runyard.api.step_names import StepNames
 from runyard.logs.port import LogStore, StreamInfo
 from runyard.model.attempt import AttemptKey
@@ -85,7 +85,7 @@ async def log_events(request: Request) -> Response:
     text = request.headers.get("last-event-id") or request.query_params.get("cursor") or ""
     cursor = LogCursor.parse(text) if text else None
     follower = LogFollower(call.context, job, only=_number(request, "attempt"), cursor=cursor, step=None)
-    return EventStream(follower.frames(), ended_by_token(call))
+    return stream(call, OpenKind.LOG, follower.frames())
 
 
 async def log_search(request: Request) -> Response:
@@ -96,8 +96,15 @@ async def log_search(request: Request) -> Response:
         return JSONResponse({"found": [], "is_whole": True})
     key = await attempt_key(call, job, _number(request, "attempt"))
     await refuse_deleted_log(call, key)
-    logs = call.context.services.logs
-    names = StepNames(job.spec)
+    with call.take(OpenKind.SEARCH):
+        found, is_whole = await _search(call.context.services.logs, key, StepNames(job.spec), wanted)
+    return JSONResponse({"found": found, "is_whole": is_whole})
+
+
+async def _search(
+    logs: LogStore, key: AttemptKey, names: StepNames, wanted: bytes
+) -> tuple[list[dict[str, Any]], bool]:
+    """What was found, and whether all was looked through: FOUND_MAX lines or SEARCH_TIMEOUT_S end it."""
     found: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(SEARCH_TIMEOUT_S):
@@ -112,10 +119,10 @@ async def log_search(request: Request) -> Response:
                     }
                     found.append(place)
                     if len(found) == FOUND_MAX:
-                        return JSONResponse({"found": found, "is_whole": False})
+                        return found, False
     except TimeoutError:
-        return JSONResponse({"found": found, "is_whole": False})
-    return JSONResponse({"found": found, "is_whole": True})
+        return found, False
+    return found, True
 
 
 async def _lines_with(

@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from runyard.api.access import Call, TenantReader, ended_by_token
+from runyard.api.access import Call, TenantReader, stream
 from runyard.api.description import refusals
 from runyard.api.errors import Gone
-from runyard.api.server_sent import EventStream
+from runyard.api.open_bounds import OpenKind
 from runyard.model.errors import Invalid
 
 SEQUENCE_MAX = (1 << 63) - 1
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/api/v1", tags=["events"])
             "description": "Server-sent events: `id` the cursor, `data` an event",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         },
-        **refusals(410),
+        **refusals(410, 429),
     },
 )
 async def get_events(
@@ -40,7 +40,7 @@ async def get_events(
     is kept (7 days); 410 for a cursor that is older, or of another ledger: list the jobs, then follow anew."""
     tenants = call.tenants
     cursor = await _begin(call, _cursor(last_event_id) if last_event_id else after)
-    return EventStream(_frames(call, cursor, tenants), ended_by_token(call))
+    return stream(call, OpenKind.EVENTS, _frames(call, cursor, tenants))
 
 
 def _cursor(text: str) -> int:

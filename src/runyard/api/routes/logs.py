@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from runyard.api.access import Call, TenantReader, ended_by_token
+from runyard.api.access import Call, TenantReader
+from runyard.api.access import stream as event_stream
 from runyard.api.description import bytes_answer, refusals
 from runyard.api.errors import RangeNotSatisfiable
 from runyard.api.job_lookup import attempt_key, find_job, refuse_deleted_log
 from runyard.api.log_following import LogCursor, LogFollower
+from runyard.api.open_bounds import OpenKind
 from runyard.api.ranges import parse_range
-from runyard.api.server_sent import EventStream
 from runyard.api.step_names import StepNames
 from runyard.logs.port import CHUNK_BYTES_MAX, LogStore, StreamInfo
 from runyard.model.attempt import AttemptKey, AttemptState
@@ -33,7 +34,7 @@ router = APIRouter(prefix="/api/v1", tags=["logs"])
     responses={
         200: bytes_answer("The bytes of the stream, or events", "text/event-stream"),
         206: bytes_answer("The range of bytes"),
-        **refusals(404, 409, 410, 416),
+        **refusals(404, 409, 410, 416, 429),
     },
 )
 async def get_log(
@@ -83,7 +84,7 @@ async def _follow(
     if number:
         await refuse_deleted_log(call, AttemptKey(job.uid, number))
     follower = LogFollower(call.context, job, only=attempt, cursor=cursor, step=step)
-    return EventStream(follower.frames(), ended_by_token(call))
+    return event_stream(call, OpenKind.LOG, follower.frames())
 
 
 async def _one_stream(

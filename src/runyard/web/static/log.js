@@ -3,6 +3,7 @@
 "use strict";
 
 (() => {
+  const REFUSED_MS = 5000; // until a stream that was refused is asked for again
   const WINDOW = 128 * 1024; // bytes that are read at a time
   const LINES_MAX = 6000; // of one stream, in the page at a time
   const section = document.getElementById("log");
@@ -251,6 +252,7 @@
   // -- the attempt that is shown
   async function load(attempt) {
     events?.close();
+    events = null;
     streams.clear();
     section.querySelector(".streams").replaceChildren();
     section.querySelector(".empty").hidden = false;
@@ -269,8 +271,13 @@
   }
 
   function follow(cursor) {
-    events = new EventSource(address("/events", { cursor }));
+    const mine = events = new EventSource(address("/events", { cursor }));
+    events.addEventListener("error", () => { // refused, because too much is open: the browser asks no more by itself
+      if (mine.readyState !== EventSource.CLOSED) return;
+      setTimeout(() => { if (events === mine) follow(cursor); }, REFUSED_MS);
+    });
     events.addEventListener("message", (event) => {
+      cursor = event.lastEventId || cursor;
       const told = JSON.parse(event.data);
       if (chosen.attempt && told.attempt !== chosen.attempt) { // a further attempt began
         section.dataset.attempts = Math.max(Number(section.dataset.attempts), told.attempt);

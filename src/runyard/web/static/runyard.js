@@ -73,9 +73,10 @@
   document.addEventListener("htmx:sseOpen", () => { const word = connection(); if (word) word.hidden = true; });
   document.addEventListener("htmx:sseError", async () => {
     const word = connection();
-    if (word) word.hidden = false;
+    if (word) { word.hidden = false; word.textContent = "The service does not answer; trying again…"; }
     const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" }).catch(() => null);
     if (answer && answer.type === "opaqueredirect") location.reload(); // the session is over: to the form, and back here
+    else if (word && answer?.ok) word.textContent = "This page stands still for now; trying again…"; // too many are open
   });
   document.addEventListener("htmx:sseOpen", (event) => {
     event.detail.source?.addEventListener("gone", () => location.reload()); // it then says itself what became of it
