@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.journeys.conftest import RunningService
+from tests.web.chromium import a_browser, signed_in
 
 pytestmark = pytest.mark.service
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 30_000
-expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -40,34 +28,19 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+    with a_browser() as made:
         yield made
-        made.close()
 
 
 @pytest.fixture
 def page(service: RunningService, browser: Browser, tmp_path: Path) -> Iterator[Page]:
     """Signed in as an administrator. What went wrong in a page's scripts fails the test; a screenshot is kept."""
-    with _signed_in(service, browser, "light") as made:
+    with signed_in(service, browser, "light") as made:
         wrong: list[str] = []
         made.on("pageerror", lambda error: wrong.append(str(error)))
         yield made
         made.screenshot(path=str(tmp_path / "page.png"), full_page=True)
         assert not wrong
-
-
-@contextlib.contextmanager
-def _signed_in(service: RunningService, browser: Browser, scheme: str) -> Iterator[Page]:
-    context = browser.new_context(base_url=service.url, color_scheme="dark" if scheme == "dark" else "light")
-    page = context.new_page()
-    page.set_default_timeout(PATIENCE_MS)
-    page.goto("/")
-    page.get_by_label("Token").fill(service.token)
-    page.get_by_role("button", name="Sign in").click()
-    expect(page.get_by_role("heading", name="Overview")).to_be_visible()
-    yield page
-    context.close()
 
 
 def test_a_submitted_job_appears_and_ends_without_a_reload(service: RunningService, page: Page):
@@ -168,7 +141,7 @@ def test_a_page_of_what_is_deleted_says_so_by_itself(service: RunningService, pa
 
 
 def test_a_session_that_was_ended_leads_back_to_the_form(service: RunningService, browser: Browser):
-    with _signed_in(service, browser, "light") as page:
+    with signed_in(service, browser, "light") as page:
         page.goto("/jobs")
         with service.client() as client:
             sessions = [one for one in client.tokens.list() if one.kind == "session"]
@@ -238,13 +211,13 @@ def test_screenshots_of_each_page_in_both_themes_are_kept(
         "/pools/local",
     )
     for scheme in ("light", "dark"):
-        with _signed_in(service, browser, scheme) as page:
+        with signed_in(service, browser, scheme) as page:
             for path in page_of:
                 _keep(page, path, tmp_path, scheme)
     for number in range(os.cpu_count() or 1):
         service.cli("cancel", f"shown-{number}")
     for scheme in ("light", "dark"):
-        with _signed_in(service, browser, scheme) as page:
+        with signed_in(service, browser, scheme) as page:
             page.goto("/jobs/shown-failed")
             expect(page.get_by_role("heading", name="shown-failed")).to_contain_text("failed")
             for path in ("/jobs/shown-failed", "/access", "/audit"):
@@ -294,7 +267,7 @@ def test_the_page_says_that_the_service_is_away_and_goes_on_when_it_is_back(
 def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, scheme: str):
     script = "echo hi; echo no >&2; touch a"
     service.cli("run", "--id", f"axe-{scheme}", "--artifact", "*", "--", "sh", "-c", script)
-    with _signed_in(service, browser, scheme) as page:
+    with signed_in(service, browser, scheme) as page:
         for path in (
             "/",
             "/jobs",
@@ -315,7 +288,7 @@ def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, sc
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(service: RunningService, browser: Browser):
-    with _signed_in(service, browser, "light") as page:
+    with signed_in(service, browser, "light") as page:
         service.cli("run", "--id", "narrow", "--", "true")
         page.set_viewport_size({"width": 360, "height": 700})
         for path in (

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from runyard.bench.browsing import Browser
 from runyard.sdk import AsyncClient
 
 START_TIMEOUT_S = 30.0
@@ -37,8 +38,21 @@ class ThrowawayService:
     def url(self) -> str:
         return (self.data / "address").read_text().strip()
 
+    @property
+    def token(self) -> str:
+        return (self.data / "admin.token").read_text().strip()
+
     def client(self) -> AsyncClient:
-        return AsyncClient(url=self.url, token=(self.data / "admin.token").read_text().strip())
+        return AsyncClient(url=self.url, token=self.token)
+
+    @contextlib.asynccontextmanager
+    async def browse(self) -> AsyncIterator[Browser]:
+        """Signed in as an administrator."""
+        browser = await asyncio.to_thread(Browser, self.url, self.token)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
     async def start(self) -> None:
         """Returns once it listens. Raises RuntimeError with its log where it does not."""

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
-    backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, viewers, histories,
-    survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache.
+    backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, viewers, news,
+    histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -64,6 +64,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         service_measures,
         survival,
         takeover,
+        viewers,
         workspace,
     )
 
@@ -81,7 +82,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "claim-postgres": lambda: claims.claims_on_postgres(queued=waiting, rounds=rounds),
         "wake": lambda: service_measures.wake_across_services(rounds=rounds),
         "pages": lambda: pages.job_pages(jobs=waiting, rounds=rounds),
-        "viewers": lambda: pages.dispatch_under_viewers(rounds=rounds),
+        "viewers": lambda: viewers.dispatch_under_viewers(rounds=rounds),
+        "news": lambda: viewers.news_to_viewers(rounds=rounds),
         "histories": lambda: histories.histories(count=60 if short else 300),
         "image": lambda: image_measures.image_first_byte(rounds=rounds),
         "image-steps": lambda: image_measures.further_step(rounds=rounds),
