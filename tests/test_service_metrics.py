@@ -27,7 +27,13 @@ from tests.journeys.holdings import metric
 
 def an_end(pool: str = "local", queue: str = "default", **changes: object) -> EndedAttempt:
     phases = phase_seconds(10.0, {"preparing": 10.001, "running": 10.5, "step:one": 10.5}, 12.0)
-    values = {"outcome": succeeded(), "state": JobState.SUCCEEDED, "phases": phases, "start_s": 0.5}
+    values = {
+        "outcome": succeeded(),
+        "state": JobState.SUCCEEDED,
+        "phases": phases,
+        "start_s": 0.5,
+        "cache_uses": {("named", "restored"): 1},
+    }
     return EndedAttempt(pool=pool, queue=queue, **(values | changes))
 
 
@@ -108,6 +114,7 @@ async def test_an_attempt_is_counted_by_its_end_and_timed_by_its_phases() -> Non
         'runyard_phase_seconds_count{phase="step",pool="local"}': 2,
         'runyard_phase_seconds_sum{phase="step",pool="local"}': 3,
         'runyard_start_seconds_count{pool="local"}': 2,
+        'runyard_cache_uses_total{cache="named",pool="local",result="restored"}': 2,
     }.items():
         assert metric(text, series) == value, series
 

@@ -96,6 +96,14 @@ class ServiceMetrics:
         self._jobs = _counter(
             registry, "runyard_jobs_settled", "What became of jobs whose attempt ended", "queue", "state"
         )
+        self._cache_uses = _counter(
+            registry,
+            "runyard_cache_uses",
+            "What is kept between attempts, by how they had it",
+            "pool",
+            "cache",
+            "result",
+        )
         self._pruned = _counter(
             registry, "runyard_resources_pruned", "Resources of no living attempt, destroyed", "pool"
         )
@@ -119,6 +127,8 @@ class ServiceMetrics:
             self._jobs.of(self.queues.label(ended.queue), ended.state.value).inc()
         for phase, seconds in ended.phases.items():
             self._phases.of(pool, phase).observe(seconds)
+        for (cache, result), count in ended.cache_uses.items():
+            self._cache_uses.of(pool, cache, result).inc(count)
         if ended.start_s is not None:
             self._start.of(pool).observe(ended.start_s)
 

@@ -12,9 +12,10 @@ from runyard.dispatch.sweep import Sweep
 from runyard.dispatch.telemetry import EndedAttempt, NoTelemetry, SharedTelemetry
 from runyard.model.errors import Unreachable
 from runyard.model.job import JobState, Retry
-from runyard.model.outcome import succeeded
+from runyard.model.outcome import Outcome, succeeded
 from runyard.model.pool import Availability, AvailabilityKind, WaitCode, now, soon
 from runyard.model.requirements import Requirements
+from runyard.providers.port import AttemptRequest, RunContext
 from runyard.testing.scripted_provider import ScriptedProvider
 from tests.dispatch.conftest import DEADLINE_S, Yard
 from tests.dispatch.test_pool_dispatcher import FAILED
@@ -27,6 +28,19 @@ QUOTA = soon(WaitCode.QUOTA, "no more cores")
 class AwayProvider(ScriptedProvider):
     async def can_dequeue(self, requirements: Requirements) -> Availability:
         raise Unreachable("the site is away")
+
+
+class CachingProvider(ScriptedProvider):
+    """Tells the same again whenever it is asked, as one that reads a journal does."""
+
+    async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
+        for cache, result, total in (
+            ("named", "restored", 1),
+            ("named", "restored", 2),
+            ("attic", "dust", 5),
+        ):
+            await context.record_cache_use(cache, result, total)
+        return await super().run_job(attempt, context)
 
 
 class Heard(NoTelemetry):
@@ -74,6 +88,17 @@ async def test_an_attempt_is_told_of_at_its_claim_and_at_its_end(yard: Yard) -> 
     [ended] = heard.ends
     assert (ended.pool, ended.queue, ended.state) == ("local", "default", JobState.SUCCEEDED)
     assert any(answer.kind is AvailabilityKind.NOW for answers in heard.answers for answer in answers)
+
+
+async def test_what_an_attempt_had_of_caches_is_told_once_however_often_its_place_says_it(yard: Yard) -> None:
+    heard, provider = Heard(), CachingProvider(yard.world)
+    provider.run_errors_after_start.append(Unreachable("a moment"))
+    uid = await yard.submit()
+    yard.start_owner(provider=provider, telemetry=heard)
+    yard.world.end(await yard.place_of(uid), succeeded())
+    await heard.until_ended(1)
+    [ended] = heard.ends
+    assert ended.cache_uses == {("named", "restored"): 2, ("other", "other"): 5}
 
 
 async def test_a_retry_is_told_with_what_it_has_cost_and_why(yard: Yard) -> None:

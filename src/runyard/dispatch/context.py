@@ -15,6 +15,7 @@ from typing import Protocol
 
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.records import LeaseRecords
+from runyard.dispatch.telemetry import CacheUse, cache_use
 from runyard.ledger.port import Ledger
 from runyard.logs.port import LogSink
 from runyard.model.attempt import PROGRESS_CHARS_MAX, AttemptKey, Progress, merge_placement
@@ -68,6 +69,7 @@ class AttemptContext:
         self.phases: dict[str, float] = {}
         self.placement: dict[str, str] = {}
         self.outputs: dict[str, str] = {}
+        self.cache_uses: dict[CacheUse, int] = {}
 
     @property
     def records(self) -> LeaseRecords:
@@ -118,6 +120,9 @@ class AttemptContext:
         if merged != self.placement:
             self.placement = merged
             self._tell()
+
+    async def record_cache_use(self, cache: str, result: str, total: int) -> None:
+        self.cache_uses[cache_use(cache, result)] = total
 
     async def record_progress(
         self,

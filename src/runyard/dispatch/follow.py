@@ -211,6 +211,7 @@ class AttemptFollower:
             state=job.state if job else None,
             phases=phase_seconds(claimed_at, phases, ended_at),
             start_s=start_seconds(claimed_at, phases),
+            cache_uses=self._context.cache_uses,
         )
 
     async def _settle(self, outcome: Outcome) -> Job | None:

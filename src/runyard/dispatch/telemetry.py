@@ -6,7 +6,7 @@ Each call is a few dictionary additions in the loop's own thread; what listens m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from runyard.model.job import JobState
@@ -22,10 +22,24 @@ PHASES = (*START_PHASES, STEP, "collecting", OTHER)
 """The closed list: all steps count as `step`, and what only one provider knows as `other`."""
 
 
+CacheUse = tuple[str, str]
+"""(cache, result)."""
+
+CACHE_USES: Mapping[str, tuple[str, ...]] = {
+    "image_layers": ("present", "pulled", "joined"),
+    "git_trees": ("hit", "made"),
+    "git_mirrors": ("current", "fetched"),
+    "named": ("restored", "missed", "saved", "failed"),
+}
+"""The closed list of what is kept between attempts, and how an attempt had it; what only one provider knows is
+`other`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndedAttempt:
     """One attempt whose outcome was accepted. `phases` holds seconds by name from PHASES; `start_s` is the time from
-    the claim to the first step (None: there was none); `state` is what became of the job (None: it is gone)."""
+    the claim to the first step (None: there was none); `state` is what became of the job (None: it is gone);
+    `cache_uses` holds counts by words from CACHE_USES."""
 
     pool: str
     queue: str
@@ -33,6 +47,7 @@ class EndedAttempt:
     state: JobState | None
     phases: Mapping[str, float]
     start_s: float | None
+    cache_uses: Mapping[CacheUse, int] = field(default_factory=dict)
 
 
 class Telemetry(Protocol):
@@ -112,6 +127,10 @@ def phase_seconds(claimed_at: float, phases: Mapping[str, float], ended_at: floa
     for (begin, name), end in zip(moments, ends, strict=True):
         lasted[name] = lasted.get(name, 0.0) + max(0.0, end - begin)
     return lasted
+
+
+def cache_use(cache: str, result: str) -> CacheUse:
+    return (cache, result) if result in CACHE_USES.get(cache, ()) else (OTHER, OTHER)
 
 
 def start_seconds(claimed_at: float, phases: Mapping[str, float]) -> float | None:

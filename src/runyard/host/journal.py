@@ -9,13 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from runyard.host.linux import reserve_space
 
 STARTED, PREPARING, WORKSPACE, PROGRESS = "started", "preparing", "workspace", "progress"
-CACHE = "cache"
+CACHE, CACHE_USE = "cache", "cache_use"
 STEP_STARTED, STEP_ENDED, COLLECTING, ENDED = "step_started", "step_ended", "collecting", "ended"
 _RESERVED_BYTES = 16 * 1024  # so that the end can be told on a full disk too
 
@@ -28,6 +30,7 @@ class JournalWriter:
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._buffered = b""
+        self._uses: Counter[tuple[str, str]] = Counter()
         with contextlib.suppress(OSError):  # a file system that cannot reserve still can write
             reserve_space(self._fd, _RESERVED_BYTES)
 
@@ -38,6 +41,12 @@ class JournalWriter:
     def write(self, what: str, at: float, **fields: Any) -> None:
         data, self._buffered = self._buffered + _line(what, at, fields), b""
         os.write(self._fd, data)
+
+    def note_use(self, cache: str, result: str, count: int = 1) -> None:
+        """Something that is kept between attempts was used, or had to be made: told as the attempt's total so far, so
+        that who reads the journal again counts nothing twice."""
+        self._uses[cache, result] += count
+        self.buffer(CACHE_USE, time.time(), cache=cache, result=result, total=self._uses[cache, result])
 
     def close(self) -> None:
         os.close(self._fd)

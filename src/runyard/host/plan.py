@@ -20,12 +20,14 @@ NETWORK_NONE, NETWORK_OPEN = "none", "open"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanImage:
-    """An unpacked image: its layers' folders from the top down; whom its steps run as, in ids of the image."""
+    """An unpacked image: its layers' folders from the top down; whom its steps run as, in ids of the image; how many of
+    its layers were had in which way (`present`, …), to be counted."""
 
     layers: tuple[str, ...]
     user_id: int = 0
     group_id: int = 0
     groups: tuple[int, ...] = ()
+    layer_uses: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,10 @@ class Setup(Protocol):
         """A line in the attempt's log."""
         ...
 
+    def note_use(self, cache: str, result: str) -> None:
+        """What was kept for this repository was used, or had to be made: for the service to count."""
+        ...
+
     def report(self, progress: Progress) -> None:
         """Tells the service how far it is; it may be left out when one came a moment ago."""
         ...

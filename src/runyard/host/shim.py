@@ -115,7 +115,9 @@ class Attempt:
         self._outputs: dict[str, str] = {}
         self._caches: AttemptCaches | None = None
         if plan.caches is not None:
-            self._caches = _caches_of(self._place, plan.caches, self._say)
+            self._caches = _caches_of(
+                self._place, plan.caches, self._say, lambda use: writer.note_use("named", use)
+            )
 
     def run(self) -> Verdict:
         if self._stop_request() is not None:
@@ -163,6 +165,9 @@ class Attempt:
 
     def _prepare(self) -> None:
         plan, place = self.plan, self._place
+        for image in plan.images:
+            for use, layers in image.layer_uses.items():
+                self._writer.note_use("image_layers", use, layers)
         workspace.make_folders(place)
         if self._cgroup is not None:
             self._cgroup.create(plan.limits)
@@ -381,11 +386,13 @@ class Attempt:
         return self._directory.stop_request()
 
 
-def _caches_of(place: Place, caches: PlanCaches, say: Callable[[str], None]) -> AttemptCaches:
+def _caches_of(
+    place: Place, caches: PlanCaches, say: Callable[[str], None], note_use: Callable[[str], None]
+) -> AttemptCaches:
     """Imported on need: hashing would make every zygote larger."""
     from runyard.host.caches.attempt import AttemptCaches
 
-    return AttemptCaches(place, caches, say)
+    return AttemptCaches(place, caches, say, note_use)
 
 
 def _catch_term() -> int:

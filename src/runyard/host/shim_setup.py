@@ -78,6 +78,9 @@ class ShimSetup:
         stream.write(f"{words}\n".encode(errors="replace"))
         stream.close()
 
+    def note_use(self, cache: str, result: str) -> None:
+        self._writer.note_use(cache, result)
+
     def report(self, progress: Progress) -> None:
         now = boottime()
         if now >= self._reported_at + PROGRESS_EVERY_S:

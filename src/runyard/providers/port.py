@@ -213,6 +213,12 @@ class RunContext(Protocol):
         None takes it back."""
         ...
 
+    async def record_cache_use(self, cache: str, result: str, total: int) -> None:
+        """How many things that are kept between attempts this one found, or had to make, so far: `cache` and `result`
+        are words of dispatch.telemetry.CACHE_USES (`image_layers`, `present`), all others count as `other`. The newest
+        total of each counts, once, with the attempt's end. For metrics alone."""
+        return
+
     @property
     def log(self) -> LogSink:
         """The attempt's log, for what comes from afar. Not together with `log_directory`."""

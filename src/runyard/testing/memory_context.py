@@ -68,6 +68,7 @@ class MemoryContext:
         self.phases: dict[str, float] = {}
         self.outputs: dict[str, str] = {}
         self.placement: dict[str, str] = {}
+        self.cache_uses: dict[tuple[str, str], int] = {}
         self.progress: list[str | None] = []
         self.artifacts: dict[str, bytes] = {}
         self.log = log or MemoryLog()
@@ -97,6 +98,9 @@ class MemoryContext:
 
     async def record_placement(self, facts: Mapping[str, str]) -> None:
         self.placement = merge_placement(self.placement, facts)
+
+    async def record_cache_use(self, cache: str, result: str, total: int) -> None:
+        self.cache_uses[cache, result] = total
 
     async def record_progress(
         self,

@@ -172,6 +172,8 @@ async def test_an_image_step_outlives_the_service_and_is_adopted_whole(tmp_path,
             assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
     assert printed(second) == 'before\nNAME="base"\n'
     assert printed(second, "001") == "1234\n"
+    assert second.cache_uses == first.cache_uses
+    assert sum(second.cache_uses.values()) == 2, "a layer of each image, read again from the journal"
 
 
 async def test_a_hostile_root_is_the_images_fault(tmp_path, registry):
@@ -215,7 +217,7 @@ async def test_an_image_works_on_a_repository_and_on_a_named_cache(tmp_path, reg
     script = (
         "cat file; echo 2 >> file; cat kept/x 2>/dev/null || { mkdir kept; echo cached > kept/x; }; touch new"
     )
-    said = []
+    said, uses = [], []
     async with pool(tmp_path, registry, **options) as provider:
         for number in (1, 2):
             context = MemoryContext(tmp_path / str(number))
@@ -224,5 +226,10 @@ async def test_an_image_works_on_a_repository_and_on_a_named_cache(tmp_path, reg
             assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
             assert (context.artifact_directory / "file").read_text() == "1\n2\n"
             said.append(printed(context))
+            uses.append(context.cache_uses)
             await provider.destroy_resource(AttemptKey(UID, number).resource_name)
     assert said == ["1\n", "1\ncached\n"]
+    pulled = ("image_layers", "pulled"), ("git_trees", "made"), ("git_mirrors", "fetched")
+    assert uses[0] == dict.fromkeys([*pulled, ("named", "missed"), ("named", "saved")], 1)
+    there = ("image_layers", "present"), ("git_trees", "hit"), ("named", "restored")
+    assert uses[1] == dict.fromkeys(there, 1)

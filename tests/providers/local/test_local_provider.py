@@ -35,6 +35,7 @@ class Context:
     log_bytes_max: int = 1 << 20
     phases: dict[str, float] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
+    cache_uses: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def log_directory(self) -> Path:
@@ -52,6 +53,9 @@ class Context:
 
     async def record_outputs(self, outputs):
         self.outputs.update(outputs)
+
+    async def record_cache_use(self, cache, result, total):
+        self.cache_uses[cache, result] = total
 
     def log(self, step="000", stream="stdout") -> str:
         file = stream_file(self.log_directory, step, stream)

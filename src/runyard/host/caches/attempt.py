@@ -22,6 +22,9 @@ from runyard.host.step import Command, ProgramEnd
 from runyard.host.verdict import NOT_FOUND
 
 Say = Callable[[str], None]
+NoteUse = Callable[[str], None]
+"""Counts one cache: `restored` or `missed`, later `saved`; `failed` where either could not be done."""
+
 RunPacker = Callable[[Command], tuple[ProgramEnd, str]]
 """Runs a command with its words in the setup log; returns its end and the last it said."""
 
@@ -29,11 +32,12 @@ RunPacker = Callable[[Command], tuple[ProgramEnd, str]]
 class AttemptCaches:
     """`restore` once before the steps, `save` once after them."""
 
-    def __init__(self, place: Place, caches: PlanCaches, say: Say) -> None:
+    def __init__(self, place: Place, caches: PlanCaches, say: Say, note_use: NoteUse) -> None:
         self._place = place
         self._caches = caches
         self._scope = Scope(tenant=caches.tenant, queue=caches.queue)
         self._say = say
+        self._note_use = note_use
         self._to_save: list[tuple[PlanCache, str]] = []
 
     @property
@@ -71,6 +75,7 @@ class AttemptCaches:
         if hit is None or hit.entry.key != key:
             self._to_save.append((cache, key))
         if hit is None:
+            self._note_use("missed")
             self._say(f"cache: {cache.shown}: nothing is saved under {key!r}")
             return None
         try:
@@ -82,6 +87,7 @@ class AttemptCaches:
             return end
         if end.exit_code != 0:
             raise CacheFailed(f"{hit.entry.key!r} could not be unpacked: {_reason(end, words)}")
+        self._note_use("restored")
         took = f"{_size(hit.entry.size_bytes)} in {boottime() - began:.2f} s"
         found = "" if hit.entry.key == key else f"; nothing is saved under {key!r}"
         self._say(f"cache: {cache.shown}: restored {hit.entry.key!r}, {took}{found}")
@@ -115,6 +121,7 @@ class AttemptCaches:
         if entry is None:
             self._say(f"cache: {cache.shown}: {key!r} was saved by another job meanwhile")
             return
+        self._note_use("saved")
         took = f"{_size(entry.size_bytes)} in {boottime() - began:.2f} s"
         self._say(f"cache: {cache.shown}: saved as {key!r}, {took}")
 
@@ -126,8 +133,10 @@ class AttemptCaches:
         try:
             yield
         except CacheFailed as error:
+            self._note_use("failed")
             self._say(f"cache: {cache.shown}: {error}")
         except OSError as error:
+            self._note_use("failed")
             self._say(f"cache: {cache.shown}: the pool's store of caches: {error.strerror}")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,13 +44,15 @@ class ImageDiskFull(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyImage:
-    """An image to be run: its layers' folders from the top down, leased; what its configuration says."""
+    """An image to be run: its layers' folders from the top down, leased; what its configuration says. `layer_uses`: how
+    many of its layers were `present`, had to be `pulled`, or were being pulled for another that it `joined`."""
 
     name: str
     digest: str
     layers: tuple[str, ...]
     env: Mapping[str, str]
     user: ImageUser
+    layer_uses: Mapping[str, int]
 
 
 class ImageStore:
@@ -123,9 +126,10 @@ class ImageStore:
         credentials = await self._credentials.find(reference.host, reference.repository, tenant=tenant)
         asker = Asker(tenant, reference, origin_of(named), credentials)
         digest = await self._rights.digest(asker)
-        image = self._disk.find(digest, asker.origin)
+        image, uses = self._disk.find(digest, asker.origin), Counter[str]()
         if image is None:
-            image = await self._pulled(asker, digest, lease, report)
+            image, uses = await self._pulled(asker, digest, lease, report)
+        uses["present"] = len(image.chains) - uses.total()
         self._leases.setdefault(lease, set()).update(image.chains)
         self._disk.touch(image.digest)
         return ReadyImage(
@@ -134,6 +138,7 @@ class ImageStore:
             layers=tuple(str(root) for root in self._disk.roots(image)),
             env=image.env,
             user=image.user,
+            layer_uses=dict(+uses),
         )
 
     def release(self, lease: str) -> None:
@@ -142,7 +147,11 @@ class ImageStore:
 
     # -- pulling ----------------------------------------------------------------------------------------------------
 
-    async def _pulled(self, asker: Asker, digest: str, lease: str, report: Report) -> StoredImage:
+    async def _pulled(
+        self, asker: Asker, digest: str, lease: str, report: Report
+    ) -> tuple[StoredImage, Counter[str]]:
+        """The image, and how many of its layers were not there."""
+        uses: Counter[str] = Counter()
         resolved = await self._describing.do((asker, digest), lambda: self._describe(asker, digest))
         image = self._disk.find(resolved.digest, asker.origin)
         if image is None:
@@ -154,6 +163,8 @@ class ImageStore:
             listeners.append(report)
             try:
                 key = resolved.digest, asker.origin
+                missing = sum(not self._disk.has_layer(chain, asker.origin) for chain in chains)
+                uses["joined" if self._pulling.is_under_way(key) else "pulled"] = missing
                 await self._pulling.do(key, lambda: self._pull(asker, resolved, chains))
             finally:
                 listeners.remove(report)
@@ -161,7 +172,7 @@ class ImageStore:
         if digest not in (image.digest, *image.named):
             await asyncio.to_thread(self._disk.keep_image, _named(image, digest))
             image = self._disk.images[image.digest]
-        return image
+        return image, uses
 
     async def _describe(self, asker: Asker, digest: str) -> ResolvedImage:
         """Kept for as long as the right, so that who comes while it is pulled does not fetch its configuration anew."""

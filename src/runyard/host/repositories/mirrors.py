@@ -18,6 +18,7 @@ from runyard.host.repositories.store import RepositoryFolder, digest
 from runyard.host.sandbox_command import Place
 from runyard.host.setup import Setup, WorkspaceFailed
 
+MIRRORS = "git_mirrors"
 _ANSWER_BYTES_MAX = 32 << 20
 _MOVES_MAX = 3
 _GONE = ("not our ref", "couldn't find remote ref", "no such remote ref", "unadvertised object")
@@ -79,7 +80,11 @@ class Mirror:
             lock = self.folder.take_lock(self._setup.wait_readable)
             try:
                 self.folder.drop_torn_mirror()
-                if self._is_current(resolved, answer) or self._fetch(resolved, answer):
+                if self._is_current(resolved, answer):
+                    self._setup.note_use(MIRRORS, "current")
+                    return lock, resolved, answer
+                self._setup.note_use(MIRRORS, "fetched")
+                if self._fetch(resolved, answer):
                     return lock, resolved, answer
                 self._forget_answer()
             except BaseException:

@@ -24,6 +24,7 @@ from runyard.host.repositories.submodules import SUBMODULES_MAX, Submodule, read
 from runyard.host.sandbox_command import Place
 from runyard.host.setup import Setup, WorkspaceFailed
 
+TREES = "git_trees"
 LAYOUT = 1  # of a prepared tree; another number and none that was made before is taken
 _BACKDATED_S = 10
 _DEPTH_MAX = 8
@@ -46,14 +47,17 @@ class TreeMaker:
         while True:
             resolved, answer = mirror.find()
             tree = mirror.folder.tree(_tree_name(git, resolved, answer))
+            use = "hit"
             lock = locks.take(tree.lock, shared=True, wait=self._setup.wait_readable)
             if not _is_ready(tree):
                 os.close(lock)
                 lock = locks.take(tree.lock, wait=self._setup.wait_readable)
                 if not _is_ready(tree):
+                    use = "made"
                     self._make_prepared(mirror, git, tree)
                 locks.share(lock)
             if _is_ready(tree):
+                self._setup.note_use(TREES, use)
                 os.utime(tree.lock)
                 return tree.files, resolved.commit  # the lock is held by this process until its end
             os.close(lock)  # removed between the two locks, or made of a later answer
@@ -61,6 +65,7 @@ class TreeMaker:
     def make_own(self, git: PlanGit, target: str, *, owner: int | None) -> str:
         """Fills `target`, which is the job's alone. Returns the commit."""
         resolved, _ = self._fill(self._mirror(git), git, target, owner=owner, link=False)
+        self._setup.note_use(TREES, "made")
         return resolved.commit
 
     def evict(self, bytes_max: int) -> None:

@@ -142,7 +142,13 @@ def _step(request: AttemptRequest, step: Step, images: Mapping[str, ReadyImage])
 
 def _image(image: ReadyImage) -> PlanImage:
     user = image.user
-    return PlanImage(layers=image.layers, user_id=user.user_id, group_id=user.group_id, groups=user.groups)
+    return PlanImage(
+        layers=image.layers,
+        user_id=user.user_id,
+        group_id=user.group_id,
+        groups=user.groups,
+        layer_uses=image.layer_uses,
+    )
 
 
 def _user_id(id_base: int, spec: JobSpec, images: Mapping[str, ReadyImage]) -> int:

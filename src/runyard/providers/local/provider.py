@@ -168,7 +168,7 @@ class LocalProvider:
             raise Unreachable(f"the lease of pool '{self._pool}' ends before a start would")
 
         async def on_record(record: Record) -> None:
-            await _record_phase(attempt.spec, context, record)
+            await _tell(attempt.spec, context, record)
 
         facts_told = asyncio.ensure_future(_record_placement(attempt, images, context))
         try:
@@ -321,7 +321,7 @@ async def _record_placement(
         await context.record_placement(placement(attempt, images))
 
 
-async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> None:
+async def _tell(spec: JobSpec, context: RunContext, record: Record) -> None:
     what, at = record["what"], float(record["at"])
     if what == journal.STEP_STARTED:
         await context.record_phase("running", at)
@@ -333,6 +333,8 @@ async def _record_phase(spec: JobSpec, context: RunContext, record: Record) -> N
             done_bytes=record["done_bytes"],
             total_bytes=record["total_bytes"],
         )
+    elif what == journal.CACHE_USE:
+        await context.record_cache_use(record["cache"], record["result"], record["total"])
     elif what in _PHASES:
         await context.record_phase(_PHASES[what], at)
 
