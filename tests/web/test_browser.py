@@ -191,49 +191,6 @@ def test_a_log_of_a_gigabyte_opens_at_its_end_and_is_searched(service: RunningSe
     assert service.memory_bytes() - before < 100 << 20
 
 
-def test_screenshots_of_each_page_in_both_themes_are_kept(
-    service: RunningService, browser: Browser, tmp_path: Path
-):
-    for number in range(os.cpu_count() or 1):
-        service.cli(
-            "run", "--id", f"shown-{number}", "--detach", "--label", "team=search", "--", "sleep", "100"
-        )
-    service.cli("run", "--id", "shown-waits", "--detach", "--", "true")
-    script = "echo building; printf '\\033[32mok\\033[0m\\n'; echo careful >&2; touch report.txt; exit 3"
-    service.cli("run", "--id", "shown-failed", "--artifact", "*", "--detach", "--", "sh", "-c", script)
-    page_of = (
-        "/",
-        "/jobs",
-        "/jobs/shown-0",
-        "/jobs/shown-waits",
-        "/queues",
-        "/queues/default",
-        "/pools/local",
-    )
-    for scheme in ("light", "dark"):
-        with signed_in(service, browser, scheme) as page:
-            for path in page_of:
-                _keep(page, path, tmp_path, scheme)
-    for number in range(os.cpu_count() or 1):
-        service.cli("cancel", f"shown-{number}")
-    for scheme in ("light", "dark"):
-        with signed_in(service, browser, scheme) as page:
-            page.goto("/jobs/shown-failed")
-            expect(page.get_by_role("heading", name="shown-failed")).to_contain_text("failed")
-            for path in ("/jobs/shown-failed", "/access", "/audit"):
-                _keep(page, path, tmp_path, scheme)
-    assert len(list(tmp_path.glob("*.png"))) == 20
-
-
-def _keep(page: Page, path: str, folder: Path, scheme: str) -> None:
-    page.goto(path)
-    expect(page.locator("main h1")).to_be_visible()
-    if path.startswith("/jobs/"):
-        expect(page.locator("#log .empty, #log .lines").first).to_be_visible()
-    name = path.strip("/").replace("/", "-") or "overview"
-    page.screenshot(path=str(folder / f"{name}-{scheme}.png"), full_page=True)
-
-
 def test_a_queue_is_paused_from_its_page(service: RunningService, page: Page):
     page.goto("/queues/default")
     page.get_by_role("button", name="Pause").click()
