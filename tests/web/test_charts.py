@@ -16,7 +16,8 @@ from runyard.clock import SystemClock
 from runyard.ledger.opening import create_ledger
 from runyard.model.history import ALL, HistoryRow, Subject
 from tests.journeys.conftest import RunningService
-from tests.web.test_browser import _signed_in, browser  # noqa: F401
+from tests.web.chromium import signed_in
+from tests.web.test_browser import browser  # noqa: F401
 
 pytestmark = pytest.mark.service
 SPAN_S = 26 * 3600
@@ -78,7 +79,7 @@ def test_the_last_hours_are_drawn_and_told(
     scheme: str,
     tmp_path: Path,
 ):
-    with _signed_in(service, browser, scheme) as page:
+    with signed_in(service, browser, scheme) as page:
         wrong: list[str] = []
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
@@ -118,7 +119,7 @@ def drawn(page: Page, chart: str) -> int:
 
 
 def test_a_new_bucket_is_appended_to_what_is_drawn(service: RunningService, browser: Browser):  # noqa: F811
-    with _signed_in(service, browser, "light") as page:
+    with signed_in(service, browser, "light") as page:
         page.clock.install()
         page.goto("/")
         expect(page.locator("#flow canvas")).to_have_count(3)

@@ -3,6 +3,7 @@ import re
 import httpx2
 import pytest
 
+from runyard.web.rendering import words_html
 from runyard.web.views import VIEWS
 from tests.api.world import Service, a_document, failed
 from tests.web.browsing import send
@@ -181,3 +182,25 @@ async def test_a_changed_file_has_a_new_address(pages: httpx2.AsyncClient):
 @pytest.mark.parametrize("at", ["http://[/", "//other.example/jobs", "nonsense"])
 async def test_what_is_no_page_of_ours_cannot_be_followed(pages: httpx2.AsyncClient, at: str):
     assert (await pages.get("/live", params={"at": at})).status_code == 404
+
+
+async def test_an_error_is_no_dead_end_for_who_is_signed_in(service: Service, pages: httpx2.AsyncClient):
+    answer = await pages.get("/jobs/nowhere")
+    assert answer.status_code == 404
+    assert 'href="/queues"' in answer.text
+    assert "sse-connect" not in answer.text
+    assert "<code>runyard jobs</code> lists those" in answer.text
+    async with service.client(None) as stranger:
+        assert "Sign out" not in (await stranger.get("/live?at=/nowhere")).text
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("start `runyard serve` there", "start <code>runyard serve</code> there"),
+        ("`<b>` is <b>", "<code>&lt;b&gt;</code> is &lt;b&gt;"),
+        ("a ` alone <b>", "a ` alone &lt;b&gt;"),
+    ],
+)
+def test_what_is_to_be_typed_is_marked_and_nothing_becomes_markup(text: str, html: str):
+    assert words_html(text) == html

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import mimetypes
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -208,7 +208,7 @@ def _as_page(answer: Answer) -> Answer:
                 f"/sign-in?next={quote(_address_of(request), safe='')}", 303, SECURITY_HEADERS
             )
         except RunyardError as error:
-            return _error_page(error)
+            return _error_page(error, await _frame_of(request))
 
     return answered
 
@@ -231,10 +231,18 @@ def _status_of(error: RunyardError) -> int:
     return next((STATUS_OF[kind] for kind in type(error).__mro__ if kind in STATUS_OF), 500)
 
 
-def _error_page(error: RunyardError) -> HTMLResponse:
+async def _frame_of(request: Request) -> dict[str, Any]:
+    """The frame of whoever asks, so that an error is no dead end; none where that cannot be told."""
+    try:
+        return _frame_values(await call_of(request), _address_of(request)) | {"live": None}
+    except RunyardError:
+        return _NOBODY
+
+
+def _error_page(error: RunyardError, frame: Mapping[str, Any]) -> HTMLResponse:
     status = _status_of(error)
     values = {"problem": error, "status": status, "phrase": HTTPStatus(status).phrase}
-    return whole(Page(title=HTTPStatus(status).phrase, template="error.html", values=values), _NOBODY, status)
+    return whole(Page(title=HTTPStatus(status).phrase, template="error.html", values=values), frame, status)
 
 
 async def _static(request: Request) -> Response:

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import HTMLResponse
 
 from runyard.web.page import Page
@@ -41,6 +41,7 @@ def environment() -> Environment:
         auto_reload=False,
     )
     made.filters |= {"time": time_tag, "size": size_text, "duration": duration_text, "count": count_text}
+    made.filters["words"] = words_html
     made.globals["asset"] = asset
     return made
 
@@ -66,6 +67,17 @@ def inner(page: Page, values: Mapping[str, Any]) -> str:
 
 
 # -- filters ------------------------------------------------------------------------------------------------------
+def words_html(text: str) -> Markup:
+    """A message or a cure: what stands between backticks is something to type."""
+    parts = str(text).split("`")
+    if len(parts) % 2 == 0:  # one of them stands alone
+        return escape(text)
+    marked = (
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
+    return Markup("").join(marked)
+
+
 def time_tag(seconds: float | None, kind: str = "ago") -> Markup:
     """A moment. The page's script writes it in the viewer's zone (`at`), or as an age that goes on (`ago`, `for`)."""
     if seconds is None:
