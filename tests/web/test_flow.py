@@ -138,7 +138,7 @@ async def test_a_queue_in_which_nothing_starts_is_an_alarm_with_its_reason(
     text = (await pages.get("/")).text
     assert "Nothing starts in queue" in text
     assert '<a href="/jobs/waits">' in text
-    assert "start `runyard serve` on its host" in text
+    assert "start <code>runyard serve</code> on its host" in text
 
 
 async def test_an_alarm_tells_nothing_of_another_tenants_job(service: Service, api: httpx2.AsyncClient):
