@@ -45,9 +45,39 @@ async def test_a_key_of_the_query_that_nobody_knows_is_refused_by_name(admin, me
     assert error["cure"]
 
 
+async def test_the_time_of_submission_narrows_the_listing(service, admin):
+    await admin.put("/api/v1/jobs/early", json=a_document())
+    service.clock.shift_s += 7200
+    await admin.put("/api/v1/jobs/late", json=a_document())
+    [late, early] = (await admin.get("/api/v1/jobs")).json()["jobs"]
+
+    async def listed(**query):
+        answer = await admin.get("/api/v1/jobs", params=query)
+        assert answer.status_code == 200, answer.text
+        return [job["id"] for job in answer.json()["jobs"]]
+
+    assert await listed(since=late["submitted_at"]) == ["late"]
+    assert await listed(until=late["submitted_at"]) == ["early"]
+    assert await listed(since=early["submitted_at"], until=late["submitted_at"]) == ["early"]
+    assert await listed(since="2001-01-01T00:00:00+02:00", limit=1) == ["late"]
+    assert await listed(until="2001-01-01T00:00:00Z") == []
+
+
+@pytest.mark.parametrize("field", ["since", "until"])
+@pytest.mark.parametrize("text", ["2h", "soon", "2026-11-24", "2026-11-24T10:00:00", "2026-99-01T10:00:00Z"])
+async def test_what_is_no_moment_is_refused_with_its_field_and_the_cure(admin, field, text):
+    answer = await admin.get("/api/v1/jobs", params={field: text})
+
+    error = answer.json()["error"]
+    assert (answer.status_code, error["field"]) == (422, field)
+    assert f"{field}: '{text}' is no moment" in error["message"]
+    assert error["cure"] == "write it like 2026-11-24T10:00:00Z"
+
+
 async def test_the_keys_that_a_route_knows_are_taken_the_guards_too(admin):
     await admin.put("/api/v1/jobs/a", json=a_document())
     keys = "queue=default&state=queued&label=a=b&label=c=d&pool=x&text=a&limit=5&tenant=default"
+    keys += "&since=2026-11-24T10:00:00Z&until=2026-11-25T10:00:00Z"
 
     assert (await admin.get(f"/api/v1/jobs?{keys}")).status_code == 200
     assert (await admin.get("/api/v1/jobs/a?wait=0s&tenant=default")).status_code == 200

@@ -25,6 +25,23 @@ def test_jobs_lists_the_newest_first_as_a_table_or_as_json(runyard, served, clie
     assert [job["id"] for job in json.loads(runyard("jobs", "--label", "team=a", "--json").out)] == ["two"]
 
 
+def test_jobs_by_the_time_of_submission(runyard, served, client):
+    first, second = client.submit(DOCUMENT, "one"), client.submit(DOCUMENT, "two")
+
+    def listed(*flags):
+        return [job["id"] for job in json.loads(runyard("jobs", *flags, "--json").out)]
+
+    assert listed("--since", "1h") == ["two", "one"]
+    assert listed("--until", "1h") == []
+    assert listed("--since", second.submitted_at.isoformat()) == ["two"]
+    assert listed("--since", first.submitted_at.isoformat(), "--until", second.submitted_at.isoformat()) == [
+        "one"
+    ]
+    said = runyard("jobs", "--since", "soon")
+    assert said.code == 2
+    assert "--since: 'soon' is no moment; write how long ago, like 30m or 2d" in said.err
+
+
 def test_jobs_says_when_there_are_more(runyard, served, client):
     client.submit_batch([DOCUMENT] * 3)
     said = runyard("jobs", "--limit", "2")

@@ -1,5 +1,7 @@
 """Both clients against the real API: what they send is what it takes, what it answers is what they read."""
 
+from datetime import datetime
+
 import pytest
 
 from runyard.model.outcome import OutcomeKind, Reason, ReasonCode
@@ -52,6 +54,18 @@ def test_listing_filters_and_goes_over_all_pages(client):
     assert len(list(client.list(label="team=a"))) == 120
     assert len(list(client.list(limit=7, state=["queued", "running"]))) == 7
     assert list(client.list(queue="other")) == []
+
+
+def test_listing_by_the_time_of_submission(client):
+    first, second = client.submit(DOCUMENT, "first"), client.submit(DOCUMENT, "second")
+    assert [job.id for job in client.list(since=second.submitted_at)] == ["second"]
+    assert [job.id for job in client.list(since=first.submitted_at, until=second.submitted_at)] == ["first"]
+    assert list(client.list(until="2001-01-01T00:00:00Z")) == []
+    with pytest.raises(ValueError, match="has no time zone"):
+        next(client.list(since=datetime(2026, 11, 24)))  # noqa: DTZ001 - the mistake itself
+    with pytest.raises(Refused) as caught:
+        next(client.list(until="soon"))
+    assert caught.value.field == "until"
 
 
 def test_cancel_retry_why_and_delete(client):

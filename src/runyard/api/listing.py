@@ -8,8 +8,12 @@ from runyard.ledger.port import JobFilter, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import Invalid
 from runyard.model.job import Job, JobState
+from runyard.wire.moments import parse_moment
 
 LABELS_MAX = 20
+ROUNDED_S = 0.75e-6
+"""Times are answered in whole microseconds, and kept finer: a bound lies this much before what was written, so that a
+job's own `submitted_at` as it was answered is never after the job. Half a microsecond, and what floats add to it."""
 
 
 def job_filter(
@@ -33,6 +37,18 @@ def job_filter(
         since=since,
         until=until,
     )
+
+
+def moment_of(text: str | None, *, field: str, now: float | None = None) -> float | None:
+    """Seconds since the epoch of one end of a stretch of time; None for nothing written. With `now` it may be written
+    as people write it. Raises Invalid naming the field."""
+    if not text:
+        return None
+    try:
+        return parse_moment(text, now=now) - ROUNDED_S
+    except ValueError as error:
+        statement, _, cure = str(error).rpartition("; ")
+        raise Invalid(f"{field}: {statement}", field=field, cure=cure) from None
 
 
 def _label_map(labels: Sequence[str]) -> dict[str, str]:

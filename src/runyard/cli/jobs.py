@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ def jobs(
     label: str | None = None,
     pool: str | None = None,
     text: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
     limit: Limit = 100,
     json: bool = False,
 ) -> None:
@@ -59,14 +61,26 @@ def jobs(
         Only those whose last attempt is in this pool.
     text
         Only those whose id or name holds this text.
+    since
+        Only those submitted then or later: how long ago, like 2h, or when, like 2026-11-24T10:00:00Z.
+    until
+        Only those submitted before then.
     limit
         At most so many; 0 lists all.
     json
         Print JSON.
     """
+    begin, end = _moment("--since", since), _moment("--until", until)
     with open_client(tenant) as client:
         found = client.list(
-            queue=queue, state=state, label=label, pool=pool, text=text, limit=limit + 1 if limit else None
+            queue=queue,
+            state=state,
+            label=label,
+            pool=pool,
+            text=text,
+            since=begin,
+            until=end,
+            limit=limit + 1 if limit else None,
         )
         listed = list(islice(found, limit or None))
         has_more = bool(limit) and next(found, None) is not None
@@ -76,6 +90,19 @@ def jobs(
         print_table(("ID", "STATE", "QUEUE", "TENANT", "SUBMITTED", "TOOK", "NOTE"), map(_row, listed))
     if has_more:
         say(f"only the newest {limit} are shown; --limit 0 shows all")
+
+
+def _moment(flag: str, text: str | None) -> datetime | None:
+    """Raises UsageError."""
+    from runyard.wire.moments import parse_moment
+
+    if text is None:
+        return None
+    try:
+        now = datetime.now(UTC)
+        return datetime.fromtimestamp(parse_moment(text, now=now.timestamp()), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise UsageError(f"{flag}: {error}") from None
 
 
 def _row(job: JobAnswer) -> tuple[object, ...]:

@@ -17,6 +17,8 @@ from runyard.sdk.retrying import PATIENT, RetryPolicy, perform
 from runyard.sdk.transport import AsyncTransport, Watch
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from runyard.sdk.job_calls import Document
     from runyard.wire.answers import ArtifactAnswer, BatchItem, JobAnswer, WhyAnswer
 
@@ -89,11 +91,15 @@ class AsyncClient:
         label: str | Sequence[str] | None = None,
         pool: str | None = None,
         text: str | None = None,
+        since: datetime | str | None = None,
+        until: datetime | str | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[JobAnswer]:
-        """Jobs, newest first, page by page when asked for; at most `limit` (None: all). A label is `k=v`."""
+        """Jobs, newest first, page by page when asked for; at most `limit` (None: all). A label is `k=v`; submitted at
+        `since` or later and before `until`, each a datetime that knows its zone, or RFC 3339."""
         filters = {"queue": queue, "state": state, "tenant": tenant or self._tenant, "label": label,
-                   "pool": pool, "text": text}  # fmt: skip
+                   "pool": pool, "text": text, "since": job_calls.moment(since, "since"),
+                   "until": job_calls.moment(until, "until")}  # fmt: skip
         cursor, rest = None, limit
         while rest is None or rest > 0:
             size = PAGE_LIMIT if rest is None else min(PAGE_LIMIT, rest)

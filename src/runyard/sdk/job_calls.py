@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from runyard.sdk.call import Call, Parse, query_of, route
@@ -69,6 +70,15 @@ def page(filters: Mapping[str, object], *, limit: int, cursor: str | None) -> Ca
         query=query_of(**filters, limit=limit, cursor=cursor),
         parse=answer("JobPage"),
     )
+
+
+def moment(given: datetime | str | None, name: str) -> str | None:
+    """As the API reads it. Raises ValueError for a datetime without a zone: which hour it means is anybody's guess."""
+    if given is None or isinstance(given, str):
+        return given
+    if given.utcoffset() is None:
+        raise ValueError(f"{name}: {given!r} has no time zone; give it one, like datetime.now(UTC)")
+    return given.astimezone(UTC).isoformat()
 
 
 def cancel(job_id: str, *, tenant: str | None) -> Call[JobAnswer]:

@@ -12,12 +12,13 @@ from runyard.api.auditing import audit
 from runyard.api.description import refusals
 from runyard.api.job_answering import answer_job
 from runyard.api.job_lookup import find_job
-from runyard.api.listing import exit_codes_of, job_filter
+from runyard.api.listing import exit_codes_of, job_filter, moment_of
 from runyard.model.errors import Invalid, NotFound
 from runyard.model.job import Job
 from runyard.model.waiting import WaitReason
 from runyard.policy.explain import explain, place_in_order
 from runyard.wire.answers import JobAnswer, JobPage, JobStateWord, WaitReasonAnswer, WhyAnswer
+from runyard.wire.moments import RFC_3339
 from runyard.wire.units import parse_duration
 
 WAIT_S_MAX = 600.0
@@ -39,11 +40,24 @@ async def list_jobs(
     label: Annotated[list[str] | None, Query(description="key=value; all that are given must match")] = None,
     pool: str | None = None,
     text: Annotated[str | None, Query(max_length=200, description="a part of the id or the name")] = None,
+    since: Annotated[
+        str | None, Query(max_length=40, description=f"submitted then or later; {RFC_3339}")
+    ] = None,
+    until: Annotated[str | None, Query(max_length=40, description=f"submitted before; {RFC_3339}")] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     cursor: Annotated[str | None, Query(max_length=200)] = None,
 ) -> Response:
     """The short form: without `effective`, `attempts` and `warnings`. Go on with `cursor` set to the page's `next`."""
-    filter_ = job_filter(call.tenants, queue=queue, states=state, labels=label, pool=pool, text=text)
+    filter_ = job_filter(
+        call.tenants,
+        queue=queue,
+        states=state,
+        labels=label,
+        pool=pool,
+        text=text,
+        since=moment_of(since, field="since"),
+        until=moment_of(until, field="until"),
+    )
     ledger = call.context.services.ledger
     page = await ledger.list_jobs(filter_, limit=limit, cursor=cursor)
     codes = await exit_codes_of(ledger, page.jobs)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from urllib.parse import urlencode
 
 from runyard.api.access import Call
-from runyard.api.listing import exit_codes_of, job_filter
+from runyard.api.listing import exit_codes_of, job_filter, moment_of
 from runyard.model.errors import Invalid
 from runyard.model.job import JobState
-from runyard.web.moments import moment_of
 from runyard.web.page import Address, Page
 
 ROWS = 50
