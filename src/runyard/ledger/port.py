@@ -25,7 +25,7 @@ from runyard.model.pool import Availability, Budget, ClassDemand, Fence, Pool, P
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import TenantShare, WaitFacts
+from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,15 @@ class EndedCounts:
     """Jobs that ended, by queue, from `since` on: later than was asked where only the latest were counted."""
 
     by_queue: Mapping[str, int]
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What each (queue, tenant) had of the pools, in resource seconds (model/requirements.py), from `since` on: later
+    than was asked where only the latest attempts were counted."""
+
+    by_share: Mapping[tuple[str, str], float]
     since: float
 
 
@@ -178,12 +187,24 @@ class Ledger(Protocol):
         """Attempts of the pool that were lost or refused and ended since then, newest first."""
         ...
 
-    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
-        """Its queued jobs that were submitted first, oldest first."""
+    async def list_longest_waiting(
+        self, *, queue: str | None = None, tenants: tuple[str, ...] | None = None, limit: int
+    ) -> list[Job]:
+        """The queued jobs of the queue, of these tenants, or of both, that were submitted first, oldest first. With
+        both, each tenant's 10,000 oldest are looked at."""
         ...
 
     async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
         """The tenants with unfinished jobs in it, with the most running first."""
+        ...
+
+    async def list_tenant_depths(self, tenant: str, *, limit: int) -> list[TenantDepth]:
+        """The queues in which it has unfinished jobs, with the most running first."""
+        ...
+
+    async def read_received(self, *, since: float, now: float) -> Received:
+        """What was received between these moments: of attempts that ended, the seconds they ran in between; of those
+        that run, the seconds until `now`. Of the latest 20,000 that ended where there are more."""
         ...
 
     async def count_ended(self, *, since: float) -> EndedCounts:

@@ -6,13 +6,15 @@ release added.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
 
-from runyard.ledger.port import EndedCounts
-from runyard.ledger.statements import ENDED_MAX
+from runyard.ledger.port import EndedCounts, Received
+from runyard.ledger.statements import ENDED_MAX, RECEIVED_MAX
 from runyard.model.attempt import Attempt, AttemptKey, AttemptState, Progress
 from runyard.model.audit import AuditLine
 from runyard.model.event import JobEvent
@@ -31,9 +33,9 @@ from runyard.model.pool import (
     WaitCode,
 )
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
-from runyard.model.requirements import Requirements
+from runyard.model.requirements import Requirements, resource_seconds
 from runyard.model.token import Scope, Token, TokenKind
-from runyard.model.waiting import TenantShare
+from runyard.model.waiting import TenantDepth, TenantShare
 
 JOB_COLUMNS = """
     j.uid, j.id, s.spec, j.spec_hash, j.state, j.submitted_at, j.queued_at, j.submitted_by, j.retry_of, j.not_before,
@@ -181,6 +183,31 @@ def share_of(row: Row) -> TenantShare:
         queued=row["queued"],
         running=row["running"],
     )
+
+
+def depth_of(row: Row) -> TenantDepth:
+    return TenantDepth(queue=row["queue"], queued=row["queued"], running=row["running"])
+
+
+def longest_waiting(of_each: Iterable[Sequence[Row]], limit: int) -> list[Row]:
+    """The oldest of several tenants' oldest."""
+    merged = heapq.merge(*of_each, key=lambda row: (row["submitted_at"], row["uid"]))
+    return list(islice(merged, limit))
+
+
+def received_since(row: Row, since: float) -> float:
+    """From when on what was received is counted: from the oldest of the latest ends, where the bound was reached."""
+    first_at: float = row["first_at"] if row["ended"] >= RECEIVED_MAX else since
+    return first_at
+
+
+def received_of(found: Sequence[Row], since: float) -> Received:
+    by_share: dict[tuple[str, str], float] = {}
+    for row in found:
+        shape = Requirements(cpu_millis=row["cpu_millis"], memory_bytes=row["memory_bytes"])
+        key = (row["queue"], row["tenant"])
+        by_share[key] = by_share.get(key, 0.0) + resource_seconds(shape, row["wall_s"])
+    return Received(by_share, since)
 
 
 def ended_counts_of(found: Sequence[Row], since: float) -> EndedCounts:

@@ -176,6 +176,60 @@ LIST_QUEUE_SHARES = """
     ORDER BY s.running DESC, s.queued DESC, s.tenant LIMIT :limit
 """
 
+LIST_TENANT_DEPTHS = """
+    SELECT queue, queued, running FROM shares WHERE tenant = :tenant AND (queued > 0 OR running > 0)
+    ORDER BY running DESC, queued DESC, queue LIMIT :limit
+"""
+
+WAITING_SCAN_MAX = 10_000
+
+LONGEST_OF_QUEUE = """
+    SELECT serial, submitted_at, uid FROM jobs WHERE queue = :queue AND state = 'queued'
+    ORDER BY submitted_at, uid LIMIT :limit
+"""
+
+LONGEST_OF_TENANT = f"""
+    SELECT serial, submitted_at, uid FROM (
+        SELECT serial, submitted_at, uid, queue FROM jobs WHERE tenant = :tenant AND state = 'queued'
+        ORDER BY submitted_at, uid LIMIT {WAITING_SCAN_MAX}) x
+    WHERE :queue IS NULL OR queue = :queue ORDER BY submitted_at, uid LIMIT :limit
+"""
+
+RECEIVED_MAX = 20_000
+
+RECEIVED_SINCE = f"""
+    SELECT count(*) AS ended, min(ended_at) AS first_at FROM (
+        SELECT ended_at FROM attempts WHERE ended_at IS NOT NULL AND is_logs_deleted = 0 AND ended_at >= :since
+        ORDER BY ended_at DESC LIMIT {RECEIVED_MAX}) x
+"""
+
+
+def received(*, wall_s: str) -> str:
+    """Seconds by queue, tenant and shape of a class. `wall_s`: how long an attempt `a` ran, in the database's words.
+
+    An attempt ended when it was settled, so of its seconds at most those since `since` lie in between. The index of
+    ended attempts is that of logs that are kept; logs are deleted of final jobs only, so the jobs' ends find the rest.
+    """
+    return f"""
+        SELECT x.queue, x.tenant, c.cpu_millis, c.memory_bytes,
+            sum(CASE WHEN x.wall_s > x.most_s THEN x.most_s ELSE x.wall_s END) AS wall_s
+        FROM (
+            SELECT j.queue, j.tenant, j.class_key, {wall_s} AS wall_s, a.ended_at - :since AS most_s
+            FROM attempts a JOIN jobs j ON j.uid = a.uid
+            WHERE a.ended_at IS NOT NULL AND a.is_logs_deleted = 0 AND a.ended_at >= :since
+            UNION ALL
+            SELECT j.queue, j.tenant, j.class_key, {wall_s} AS wall_s, a.ended_at - :since AS most_s
+            FROM (SELECT uid, queue, tenant, class_key FROM jobs WHERE ended_at IS NOT NULL AND ended_at >= :since
+                  ORDER BY ended_at DESC LIMIT {RECEIVED_MAX}) j
+            JOIN attempts a ON a.uid = j.uid WHERE a.is_logs_deleted = 1 AND a.ended_at >= :since
+            UNION ALL
+            SELECT j.queue, j.tenant, j.class_key, :now - a.started_at AS wall_s, :now - :since AS most_s
+            FROM attempts a JOIN jobs j ON j.uid = a.uid WHERE a.state <> 'ended' AND a.started_at < :now
+        ) x JOIN classes c ON c.class_key = x.class_key
+        GROUP BY x.queue, x.tenant, c.cpu_millis, c.memory_bytes
+    """
+
+
 ENDED_MAX = 5_000
 
 COUNT_ENDED = """

@@ -22,6 +22,15 @@ class TenantShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantDepth:
+    """What one tenant has in one queue. `running` counts what a pool holds."""
+
+    queue: str
+    queued: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WaitFacts:
     """One consistent snapshot. `ahead_in_tenant` counts the same tenant's jobs of that queue that go first; `shares`
     holds the tenants with ready work in the queue, least virtual time first, at most some hundreds of them."""

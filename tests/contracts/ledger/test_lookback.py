@@ -1,6 +1,10 @@
+from typing import Any
+
 from runyard.model.attempt import AttemptKey
-from runyard.model.outcome import ReasonCode, lost, refused
+from runyard.model.outcome import ReasonCode, Usage, lost, refused
+from runyard.model.queue import QueueSettings
 from runyard.model.requirements import Requirements
+from runyard.model.waiting import TenantDepth
 from tests.contracts.ledger.world import BIG, SMALL, World, failed, requeue
 
 
@@ -66,10 +70,105 @@ async def test_who_waits_longest_comes_first(world: World):
         await world.submit(name)
         world.clock.advance(1)
     [claimed] = await world.claim()
-    waiting = await world.ledger.list_longest_waiting("default", limit=2)
+    waiting = await world.ledger.list_longest_waiting(queue="default", limit=2)
     assert [job.id for job in waiting] == [
         one for one in ("first", "second", "third") if one != claimed.job.id
     ]
+
+
+async def test_who_of_some_tenants_waits_longest_comes_first(world: World):
+    await world.ledger.put_queue(QueueSettings(name="other"))
+    for name, tenant, queue in (
+        ("b1", "b", "default"),
+        ("a1", "a", "other"),
+        ("c1", "c", "default"),
+        ("a2", "a", "default"),
+        ("b2", "b", "default"),
+    ):
+        await world.submit(name, tenant=tenant, queue=queue)
+        world.clock.advance(1)
+
+    async def waiting(limit: int = 10, **filters: Any) -> list[str]:
+        return [job.id for job in await world.ledger.list_longest_waiting(limit=limit, **filters)]
+
+    assert await waiting(tenants=("a",)) == ["a1", "a2"]
+    assert await waiting(tenants=("b", "a")) == ["b1", "a1", "a2", "b2"]
+    assert await waiting(tenants=("b", "a"), queue="default") == ["b1", "a2", "b2"]
+    assert await waiting(tenants=("b", "a"), queue="default", limit=2) == ["b1", "a2"]
+    assert await waiting(tenants=()) == []
+
+
+async def test_a_tenants_queues_are_those_in_which_it_has_something(world: World):
+    await world.ledger.put_queue(QueueSettings(name="other"))
+    await world.submit_many(3, tenant="a", queue="other")
+    await world.claim(1)
+    await world.submit_many(2, tenant="a")
+    await world.submit_many(1, tenant="b")
+    depths = await world.ledger.list_tenant_depths("a", limit=10)
+    assert depths == [
+        TenantDepth(queue="other", queued=2, running=1),
+        TenantDepth(queue="default", queued=2, running=0),
+    ]
+    assert len(await world.ledger.list_tenant_depths("a", limit=1)) == 1
+    assert await world.ledger.list_tenant_depths("none", limit=10) == []
+
+
+async def received(world: World, last_s: float) -> dict[tuple[str, str], float]:
+    now = world.clock.at
+    found = await world.ledger.read_received(since=now - last_s, now=now)
+    assert found.since == now - last_s
+    return {key: round(seconds, 3) for key, seconds in found.by_share.items()}
+
+
+async def test_what_was_received_is_the_seconds_that_lie_within_weighed_by_what_was_held(world: World):
+    """SMALL holds one core, BIG four."""
+    await world.ledger.put_queue(QueueSettings(name="other"))
+    await world.submit(tenant="a")
+    [short] = await world.claim()
+    await world.submit(tenant="b", requirements=BIG, queue="other")
+    [large] = await world.claim()
+    await world.submit(tenant="a")
+    [long] = await world.claim()
+    for one in (short, large, long):
+        await world.run(one)
+    world.clock.advance(100)
+    await world.settle(short, wall_s=100)
+    await world.settle(large, wall_s=90)
+    world.clock.advance(100)
+    assert await received(world, 300) == {("default", "a"): 300, ("other", "b"): 360}, (
+        "100 s, and 200 s so far"
+    )
+    assert await received(world, 150) == {("default", "a"): 200, ("other", "b"): 200}, (
+        "50 s and 150 s of them"
+    )
+    await world.settle(long, wall_s=200)
+    world.clock.advance(50)
+    assert await received(world, 100) == {("default", "a"): 50}
+    assert await received(world, 40) == {}
+
+
+async def test_what_never_ran_received_nothing_and_each_try_counts(world: World):
+    await world.submit("unlucky")
+    [first] = await world.claim()
+    world.clock.advance(30)
+    await world.settle(first, lost("no place came up", was_seen=False), decide=requeue())
+    assert await received(world, 60) == {("default", "default"): 0}
+    [second] = await world.claim()
+    await world.run(second)
+    world.clock.advance(30)
+    away = lost("the host went away", was_seen=True, usage=Usage(wall_s=30.0))
+    await world.settle(second, away, decide=requeue())
+    assert await received(world, 60) == {("default", "default"): 30}
+
+
+async def test_what_was_received_does_not_depend_on_whether_logs_are_kept(world: World):
+    await world.submit_many(2)
+    claimed = await world.claim(2)
+    world.clock.advance(20)
+    for one in claimed:
+        await world.settle(one, wall_s=20)
+    await world.ledger.mark_logs_deleted([claimed[0].attempt.key])
+    assert await received(world, 60) == {("default", "default"): 40}
 
 
 async def test_shares_tell_who_is_served(world: World):

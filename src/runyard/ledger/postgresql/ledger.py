@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from runyard.ledger import rows, statements
 from runyard.ledger.migrations import Migration
-from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Submitted
+from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Received, Submitted
 from runyard.ledger.postgresql import (
     audit,
     dispatch,
@@ -44,7 +44,7 @@ from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealt
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import TenantShare, WaitFacts
+from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
 
 BATCH_MAX = 200
 
@@ -154,11 +154,23 @@ class PostgresqlLedger:
             lambda snapshot: lookback.list_broken_attempts(snapshot, pool, since=since, limit=limit)
         )
 
-    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
-        return await self._read(lambda snapshot: lookback.list_longest_waiting(snapshot, queue, limit=limit))
+    async def list_longest_waiting(
+        self, *, queue: str | None = None, tenants: tuple[str, ...] | None = None, limit: int
+    ) -> list[Job]:
+        return await self._agreeing(
+            lambda snapshot: lookback.list_longest_waiting(
+                snapshot, queue=queue, tenants=tenants, limit=limit
+            )
+        )
 
     async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
         return await self._read(lambda snapshot: lookback.list_shares(snapshot, queue, limit=limit))
+
+    async def list_tenant_depths(self, tenant: str, *, limit: int) -> list[TenantDepth]:
+        return await self._read(lambda snapshot: lookback.list_tenant_depths(snapshot, tenant, limit=limit))
+
+    async def read_received(self, *, since: float, now: float) -> Received:
+        return await self._agreeing(lambda snapshot: lookback.read_received(snapshot, since=since, now=now))
 
     async def count_ended(self, *, since: float) -> EndedCounts:
         return await self._read(lambda snapshot: lookback.count_ended(snapshot, since=since))

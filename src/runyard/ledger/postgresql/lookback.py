@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runyard.ledger import rows, statements
-from runyard.ledger.port import Claimed, EndedCounts
+from runyard.ledger.port import Claimed, EndedCounts, Received
 from runyard.ledger.postgresql.snapshot import Snapshot
 from runyard.model.attempt import Attempt, AttemptKey
 from runyard.model.event import JobEvent
 from runyard.model.job import Job
-from runyard.model.waiting import TenantShare
+from runyard.model.waiting import TenantDepth, TenantShare
 
 _ATTEMPTS = """
     SELECT a.* FROM unnest(:uids::text[], :numbers::integer[]) AS k (uid, number)
@@ -21,11 +21,11 @@ _BROKEN = """
         AND (outcome::jsonb ->> 'kind') IN ('lost', 'refused')
     ORDER BY ended_at DESC, uid LIMIT :limit
 """
-_LONGEST = """
-    SELECT r.* FROM (SELECT serial, submitted_at, uid FROM jobs WHERE queue = :queue AND state = 'queued'
-                     ORDER BY submitted_at, uid LIMIT :limit) j
-    JOIN job_row r ON r.serial = j.serial ORDER BY j.submitted_at, j.uid
-"""
+_LONGEST_OF_TENANT = statements.LONGEST_OF_TENANT.replace(":queue IS NULL", ":queue::text IS NULL")
+_RECEIVED = statements.received(
+    wall_s="CASE WHEN (a.outcome::jsonb ->> 'was_seen')::boolean"
+    " THEN (a.outcome::jsonb #>> '{usage,wall_s}')::double precision ELSE 0 END"
+)
 
 
 async def get_attempts(snapshot: Snapshot, keys: Sequence[AttemptKey]) -> list[Attempt]:
@@ -52,13 +52,37 @@ async def list_broken_attempts(snapshot: Snapshot, pool: str, *, since: float, l
     return [Claimed(by_uid[row["uid"]], rows.attempt_of(row)) for row in found]
 
 
-async def list_longest_waiting(snapshot: Snapshot, queue: str, *, limit: int) -> list[Job]:
-    return [rows.job_of(row) for row in await snapshot.rows(_LONGEST, queue=queue, limit=limit)]
+async def list_longest_waiting(
+    snapshot: Snapshot, *, queue: str | None, tenants: tuple[str, ...] | None, limit: int
+) -> list[Job]:
+    found: Sequence[rows.Row]
+    if tenants is None:
+        found = await snapshot.rows(statements.LONGEST_OF_QUEUE, queue=queue, limit=limit)
+    else:
+        of_each = [
+            await snapshot.rows(_LONGEST_OF_TENANT, tenant=tenant, queue=queue, limit=limit)
+            for tenant in dict.fromkeys(tenants)
+        ]
+        found = rows.longest_waiting(of_each, limit)
+    serials = [row["serial"] for row in found]
+    known = await snapshot.rows("SELECT * FROM job_row WHERE serial = ANY (:serials)", serials=serials)
+    by_serial = {row["serial"]: rows.job_of(row) for row in known}
+    return [by_serial[serial] for serial in serials if serial in by_serial]
 
 
 async def list_shares(snapshot: Snapshot, queue: str, *, limit: int) -> list[TenantShare]:
     found = await snapshot.rows(statements.LIST_QUEUE_SHARES, queue=queue, limit=limit)
     return [rows.share_of(row) for row in found]
+
+
+async def list_tenant_depths(snapshot: Snapshot, tenant: str, *, limit: int) -> list[TenantDepth]:
+    found = await snapshot.rows(statements.LIST_TENANT_DEPTHS, tenant=tenant, limit=limit)
+    return [rows.depth_of(row) for row in found]
+
+
+async def read_received(snapshot: Snapshot, *, since: float, now: float) -> Received:
+    since = rows.received_since(await snapshot.one(statements.RECEIVED_SINCE, since=since), since)
+    return rows.received_of(await snapshot.rows(_RECEIVED, since=since, now=now), since)
 
 
 async def count_ended(snapshot: Snapshot, *, since: float) -> EndedCounts:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from runyard.ledger.migrations import Migration, list_migrations
-from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Submitted
+from runyard.ledger.port import Claimed, ClaimRequest, EndedCounts, JobFilter, Page, Received, Submitted
 from runyard.ledger.sqlite import (
     audit,
     claims,
@@ -49,7 +49,7 @@ from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealt
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
-from runyard.model.waiting import TenantShare, WaitFacts
+from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
 
 MEMORY = ":memory:"
 
@@ -193,11 +193,21 @@ class SqliteLedger:
     async def list_broken_attempts(self, pool: str, *, since: float, limit: int) -> list[Claimed]:
         return await self._read(lambda tx: lookback.list_broken_attempts(tx, pool, since=since, limit=limit))
 
-    async def list_longest_waiting(self, queue: str, *, limit: int) -> list[Job]:
-        return await self._read(lambda tx: lookback.list_longest_waiting(tx, queue, limit=limit))
+    async def list_longest_waiting(
+        self, *, queue: str | None = None, tenants: tuple[str, ...] | None = None, limit: int
+    ) -> list[Job]:
+        return await self._read(
+            lambda tx: lookback.list_longest_waiting(tx, queue=queue, tenants=tenants, limit=limit)
+        )
 
     async def list_shares(self, queue: str, *, limit: int) -> list[TenantShare]:
         return await self._read(lambda tx: lookback.list_shares(tx, queue, limit=limit))
+
+    async def list_tenant_depths(self, tenant: str, *, limit: int) -> list[TenantDepth]:
+        return await self._read(lambda tx: lookback.list_tenant_depths(tx, tenant, limit=limit))
+
+    async def read_received(self, *, since: float, now: float) -> Received:
+        return await self._read(lambda tx: lookback.read_received(tx, since=since, now=now))
 
     async def count_ended(self, *, since: float) -> EndedCounts:
         return await self._read(lambda tx: lookback.count_ended(tx, since=since))

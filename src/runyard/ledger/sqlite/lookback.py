@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from runyard.ledger import rows, statements
-from runyard.ledger.port import Claimed, EndedCounts
+from runyard.ledger.port import Claimed, EndedCounts, Received
 from runyard.ledger.sqlite import jobs
 from runyard.ledger.sqlite.transaction import Transaction
 from runyard.model.attempt import Attempt, AttemptKey
 from runyard.model.event import JobEvent
 from runyard.model.job import Job
-from runyard.model.waiting import TenantShare
+from runyard.model.waiting import TenantDepth, TenantShare
 
 _BROKEN = """
     SELECT * FROM attempts WHERE pool = :pool AND ended_at >= :since
         AND json_extract(outcome, '$.kind') IN ('lost', 'refused')
     ORDER BY ended_at DESC, uid LIMIT :limit
 """
-_LONGEST = """
-    SELECT serial FROM jobs WHERE queue = :queue AND state = 'queued' ORDER BY submitted_at, uid LIMIT :limit
-"""
+_RECEIVED = statements.received(
+    wall_s="CASE WHEN json_extract(a.outcome, '$.was_seen') THEN json_extract(a.outcome, '$.usage.wall_s') ELSE 0 END"
+)
 
 
 def get_attempts(tx: Transaction, keys: Sequence[AttemptKey]) -> list[Attempt]:
@@ -47,14 +47,33 @@ def list_broken_attempts(tx: Transaction, pool: str, *, since: float, limit: int
     return found
 
 
-def list_longest_waiting(tx: Transaction, queue: str, *, limit: int) -> list[Job]:
-    found = tx.rows(_LONGEST, queue=queue, limit=limit)
+def list_longest_waiting(
+    tx: Transaction, *, queue: str | None, tenants: tuple[str, ...] | None, limit: int
+) -> list[Job]:
+    found: Sequence[rows.Row]
+    if tenants is None:
+        found = tx.rows(statements.LONGEST_OF_QUEUE, queue=queue, limit=limit)
+    else:
+        of_each = (
+            tx.rows(statements.LONGEST_OF_TENANT, tenant=tenant, queue=queue, limit=limit)
+            for tenant in dict.fromkeys(tenants)
+        )
+        found = rows.longest_waiting(of_each, limit)
     return [jobs.get_job_by_serial(tx, row["serial"]) for row in found]
 
 
 def list_shares(tx: Transaction, queue: str, *, limit: int) -> list[TenantShare]:
     found = tx.rows(statements.LIST_QUEUE_SHARES, queue=queue, limit=limit)
     return [rows.share_of(row) for row in found]
+
+
+def list_tenant_depths(tx: Transaction, tenant: str, *, limit: int) -> list[TenantDepth]:
+    return [rows.depth_of(row) for row in tx.rows(statements.LIST_TENANT_DEPTHS, tenant=tenant, limit=limit)]
+
+
+def read_received(tx: Transaction, *, since: float, now: float) -> Received:
+    since = rows.received_since(tx.one(statements.RECEIVED_SINCE, since=since), since)
+    return rows.received_of(tx.rows(_RECEIVED, since=since, now=now), since)
 
 
 def count_ended(tx: Transaction, *, since: float) -> EndedCounts:

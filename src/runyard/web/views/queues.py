@@ -52,7 +52,7 @@ async def queue(call: Call, address: Address) -> Page:
         ),
         "queued": queued.jobs,
         "queued_count": counted(queued.jobs, found.queued, is_whole=queued.next_cursor is None),
-        "longest": await ledger.list_longest_waiting(name, limit=LONGEST_SHOWN)
+        "longest": await ledger.list_longest_waiting(queue=name, limit=LONGEST_SHOWN)
         if sees_all and queued.next_cursor is not None
         else (),
         "shares": standings(await ledger.list_shares(name, limit=SHARES_SHOWN)) if sees_all else (),
