@@ -43,7 +43,7 @@ async def test_a_token_is_made_shown_once_and_revoked(service: Service, pages: h
         assert (await client.get("/api/v1/jobs")).status_code == 200
         text = (await pages.get("/access")).text
         assert secret[0] not in text
-        assert "submit, a, b" in text
+        assert "submit, a, b" in re.sub(r"<a [^>]*>|</a>", "", text)
         [token] = re.findall(
             r"/access/([^/]+)/revoke\"><button class=\"quiet\" aria-label=\"Revoke the token ci", text
         )

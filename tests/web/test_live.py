@@ -127,6 +127,7 @@ async def test_every_page_moves_as_it_stands(
     paths = [
         path.replace("/jobs/{id}", "/jobs/mine")
         .replace("/queues/{name}", "/queues/default")
+        .replace("/tenants/{name}", "/tenants/default")
         .replace("/machines/{name}", f"/machines/{machine}")
         .replace("{name}", "local")
         for path in moving

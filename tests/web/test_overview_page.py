@@ -73,7 +73,8 @@ async def test_the_first_run_teaches_the_commands_and_what_the_pools_can_isolate
 async def test_numbers_stand_under_their_headings(pages: httpx2.AsyncClient, api: httpx2.AsyncClient):
     """Each column is aligned as its heading is."""
     await api.put("/api/v1/jobs/mine", json=a_document())
-    for path in ("/", "/jobs", "/queues", "/queues/default"):
+    await api.put("/api/v1/queues/other", json={})
+    for path in ("/", "/jobs", "/queues", "/queues/default", "/tenants/default"):
         for table in re.findall(r"<table>.*?</table>", (await pages.get(path)).text, re.S):
             heads = re.findall(r"<th( class=\"number\")?>", table)
             row = re.search(r"<tbody>.*?<tr[^>]*>(.*?)</tr>", table, re.S)

@@ -18,6 +18,7 @@ async def test_every_page_answers_and_runs_no_inline_script(
         answer = await pages.get(
             path.replace("{id}", "mine")
             .replace("queues/{name}", "queues/default")
+            .replace("tenants/{name}", "tenants/default")
             .replace("machines/{name}", f"machines/{machine}")
             .replace("{name}", "local")
         )

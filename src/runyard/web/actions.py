@@ -107,7 +107,7 @@ async def _set_tenant(request: Request) -> Response:
     name = _name(request.path_params["name"])
     fields = await form_fields(request)
     await set_tenant(call, name, _numbers(fields, ("weight", "running_max", "queued_max")))
-    return _back("/queues", request)
+    return _back(f"/tenants/{name}", request)
 
 
 # -- machines -----------------------------------------------------------------------------------------------------

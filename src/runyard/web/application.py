@@ -27,6 +27,7 @@ from runyard.model.errors import NotFound, RunyardError
 from runyard.web.actions import ACTIONS
 from runyard.web.flow import FlowReader
 from runyard.web.forms import form_fields
+from runyard.web.lately import LatelyReader
 from runyard.web.live import LiveSights, Rendered, Sight, page_frame
 from runyard.web.log_routes import log_bytes, log_events, log_search, log_streams
 from runyard.web.page import Address, Page, View
@@ -57,6 +58,8 @@ _LOG: tuple[tuple[str, Answer], ...] = (
 def install_pages(app: FastAPI) -> None:
     """Adds every page to the application that the API made."""
     sights = app.state.sights = LiveSights(app.state.context)
+    services = app.state.context.services
+    app.state.lately = LatelyReader(services.ledger, clock=services.clock)
     pages = [_ViewRoute(path, view) for path, view in VIEWS]
     routes: list[BaseRoute] = [
         Route("/static/{path:path}", _static),

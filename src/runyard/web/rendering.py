@@ -40,8 +40,14 @@ def environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    made.filters |= {"time": time_tag, "size": size_text, "duration": duration_text, "count": count_text}
-    made.filters["words"] = words_html
+    made.filters |= {
+        "time": time_tag,
+        "size": size_text,
+        "duration": duration_text,
+        "count": count_text,
+        "part": part_text,
+        "words": words_html,
+    }
     made.globals["asset"] = asset
     return made
 
@@ -110,6 +116,13 @@ def duration_text(seconds: float | None) -> str:
     if hours >= 48:
         return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def part_text(part: float | None) -> Markup:
+    """A part of 1 in per cent; what is little is not said to be nothing."""
+    if part is None:
+        return Markup('<span class="none">–</span>')
+    return Markup("&lt;1 %") if 0 < part < 0.005 else Markup(f"{part * 100:.0f} %")
 
 
 def count_text(number: int) -> str:

@@ -1,5 +1,7 @@
 from typing import Any
 
+from runyard.ledger import rows
+from runyard.ledger.statements import RECEIVED_MAX
 from runyard.model.attempt import AttemptKey
 from runyard.model.outcome import ReasonCode, Usage, lost, refused
 from runyard.model.queue import QueueSettings
@@ -192,3 +194,9 @@ async def test_ended_jobs_are_counted_by_queue(world: World):
     assert (dict(counts.by_queue), counts.since) == ({"default": 2}, since)
     world.clock.advance(60)
     assert dict((await world.ledger.count_ended(since=since + 1)).by_queue) == {}
+
+
+def test_where_the_bound_was_reached_what_was_received_reaches_back_to_the_oldest_that_was_counted():
+    assert rows.received_since({"ended": RECEIVED_MAX, "first_at": 70.0}, 50.0) == 70.0
+    assert rows.received_since({"ended": RECEIVED_MAX - 1, "first_at": 70.0}, 50.0) == 50.0
+    assert rows.received_since({"ended": 0, "first_at": None}, 50.0) == 50.0

@@ -9,6 +9,7 @@ from runyard.web.views.machines import machine
 from runyard.web.views.overview import overview
 from runyard.web.views.pools import pool
 from runyard.web.views.queues import queue, queues
+from runyard.web.views.tenants import tenant
 
 VIEWS: tuple[tuple[str, View], ...] = (
     ("/", overview),
@@ -16,6 +17,7 @@ VIEWS: tuple[tuple[str, View], ...] = (
     ("/jobs/{id}", job),
     ("/queues", queues),
     ("/queues/{name}", queue),
+    ("/tenants/{name}", tenant),
     ("/pools/{name}", pool),
     ("/machines/{name}", machine),
     ("/access", access),

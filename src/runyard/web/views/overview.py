@@ -10,7 +10,9 @@ from runyard.ledger.port import Claimed, JobFilter
 from runyard.model.pool import Pool
 from runyard.web.attention import BROKEN_SINCE_S, notices
 from runyard.web.flow import flow_values
+from runyard.web.lately import received_lately
 from runyard.web.page import Address, Page
+from runyard.web.shares import queue_standings
 from runyard.web.stalls import list_stalls
 from runyard.web.views.queues import may_operate
 
@@ -27,10 +29,13 @@ async def overview(call: Call, address: Address) -> Page:
     pools = await ledger.list_pools()
     recent = await ledger.list_jobs(JobFilter(tenants=call.tenants), limit=RECENT_JOBS)
     broken = await broken_lately(call, pools, now=now)
+    lately = await received_lately(call)
     values = {
         "notices": notices(pools, queues, broken),
         "queues": queues,
         "rates": await _rates(call, now),
+        "standings": queue_standings(queues, lately.by_queue()),
+        "received_in": lately.words,
         "pools": pools,
         "recent": recent.jobs,
         "is_first_run": not recent.jobs,

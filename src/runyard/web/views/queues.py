@@ -7,12 +7,15 @@ from runyard.ledger.port import JobFilter
 from runyard.model.errors import NotFound
 from runyard.model.job import JobState
 from runyard.model.token import Scope
+from runyard.web.lately import received_lately
 from runyard.web.page import Address, Page
 from runyard.web.shares import standings
 from runyard.web.slots import counted
 
 ROWS = 20
-LONGEST_SHOWN = 10
+SHARES_READ = 1000
+"""A fair share is of all that ask, so more are read than shown."""
+
 SHARES_SHOWN = 100
 _RUNS = (JobState.STARTING, JobState.RUNNING, JobState.CANCELING)
 
@@ -39,10 +42,11 @@ async def queue(call: Call, address: Address) -> Page:
         )
     tenants = call.tenants
     running = await ledger.list_jobs(JobFilter(queue=name, states=_RUNS, tenants=tenants), limit=ROWS)
-    queued = await ledger.list_jobs(
-        JobFilter(queue=name, states=(JobState.QUEUED,), tenants=tenants), limit=ROWS
-    )
+    longest = await ledger.list_longest_waiting(queue=name, tenants=tenants, limit=ROWS + 1)
     sees_all = tenants is None
+    lately = await received_lately(call)
+    shares = await ledger.list_shares(name, limit=SHARES_READ) if sees_all else ()
+    of_tenants = standings(shares, lately.by_tenant(name)) if sees_all else ()
     values = {
         "queue": found,
         "sees_all": sees_all,
@@ -50,12 +54,11 @@ async def queue(call: Call, address: Address) -> Page:
         "running_count": counted(
             running.jobs, found.starting + found.running, is_whole=running.next_cursor is None
         ),
-        "queued": queued.jobs,
-        "queued_count": counted(queued.jobs, found.queued, is_whole=queued.next_cursor is None),
-        "longest": await ledger.list_longest_waiting(queue=name, limit=LONGEST_SHOWN)
-        if sees_all and queued.next_cursor is not None
-        else (),
-        "shares": standings(await ledger.list_shares(name, limit=SHARES_SHOWN)) if sees_all else (),
+        "waiting": longest[:ROWS],
+        "waiting_count": counted(longest[:ROWS], found.queued, is_whole=len(longest) <= ROWS),
+        "shares": of_tenants[:SHARES_SHOWN],
+        "shares_beyond": len(of_tenants) - SHARES_SHOWN,
+        "received_in": lately.words,
         "may_change": may_operate(call),
     }
     return Page(title=name, template="queue.html", values=values)
