@@ -23,10 +23,10 @@ BEGIN = 1_000_005
 """The first bucket after the yard's clock."""
 
 
-def an_end(pool: str = "local", step_s: float = 2.0) -> EndedAttempt:
+def an_end(pool: str = "local", step_s: float = 2.0, queue: str = "default") -> EndedAttempt:
     return EndedAttempt(
         pool=pool,
-        queue="default",
+        queue=queue,
         outcome=succeeded(),
         state=JobState.SUCCEEDED,
         phases={"claimed": 0.5, "step": step_s},
@@ -107,6 +107,21 @@ async def test_attempts_that_ended_are_summed_by_outcome_and_phase(yard: Yard) -
 
     assert await of("local") == {"outcome:succeeded": (2, 0), "phase:claimed": (2, 1), "phase:step": (2, 6)}
     assert await of(ALL) == {"outcome:succeeded": (3, 0), "phase:claimed": (3, 1.5), "phase:step": (3, 7)}
+
+
+async def test_ends_are_told_by_queue_too_of_those_in_which_most_ended(yard: Yard) -> None:
+    historian = a_historian(yard)
+    for number in range(101):
+        for _ in range(2 if number else 1):
+            historian.attempt_ended(an_end(queue=f"q{number}"))
+    await historian.tick()
+
+    async def of(queue: str) -> list[tuple[str, float]]:
+        return [(one.figure, one.amount) for one in await read(yard, Subject.QUEUE, queue)]
+
+    assert await of("q7") == [("outcome:succeeded", 2)]
+    assert await of("q0") == []
+    assert await ends(yard) == [(0, 201.0)]
 
 
 async def test_it_says_when_the_next_bucket_ends_and_writes_none_twice(yard: Yard) -> None:

@@ -1,4 +1,4 @@
-"""The charts of the overview in Debian's Chromium, over the real service with a day of history."""
+"""The charts of the overview, a queue and a pool in Debian's Chromium, over the real service with a day of history."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ def a_day(now: int) -> Iterator[HistoryRow]:
     for number, bucket in enumerate(range((now - SPAN_S) // 15 * 15, now - EVERY_S, EVERY_S)):
         wave = 1 + math.sin(number / 240)
         for figure, amount in (("queued", 40 * wave), ("starting", 2 * wave), ("running", 8)):
-            yield HistoryRow(
-                subject=Subject.QUEUE, name=ALL, bucket=bucket, figure=figure, amount=int(amount)
-            )
+            for subject, name in ((Subject.QUEUE, ALL), (Subject.QUEUE, "default"), (Subject.POOL, "local")):
+                yield HistoryRow(subject=subject, name=name, bucket=bucket, figure=figure, amount=int(amount))
         ended = 10 + number % 7
         for figure, amount, seconds in (
             ("outcome:succeeded", ended, 0.0),
@@ -41,15 +40,16 @@ def a_day(now: int) -> Iterator[HistoryRow]:
             ("phase:image", ended, ended * 0.03 * wave),
             ("phase:workspace", ended, ended * 0.02),
         ):
-            yield HistoryRow(
-                subject=Subject.POOL,
-                name=ALL,
-                bucket=bucket,
-                figure=figure,
-                amount=amount,
-                seconds=seconds,
-                writer="before",
-            )
+            for subject, name in ((Subject.POOL, ALL), (Subject.QUEUE, "default"), (Subject.POOL, "local")):
+                yield HistoryRow(
+                    subject=subject,
+                    name=name,
+                    bucket=bucket,
+                    figure=figure,
+                    amount=amount,
+                    seconds=seconds,
+                    writer="before",
+                )
 
 
 async def write_history(data: Path) -> None:
@@ -102,6 +102,55 @@ def test_the_last_hours_are_drawn_and_told(
         ]
         assert not serious
         assert not wrong
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_queue_and_a_pool_draw_their_own_hours(
+    service: RunningService,
+    browser: Browser,  # noqa: F811
+    scheme: str,
+    tmp_path: Path,
+):
+    with _signed_in(service, browser, scheme) as page:
+        for path, charts in (
+            ("/queues/default", ("jobs", "ends")),
+            ("/pools/local", ("jobs", "starts", "ends")),
+        ):
+            page.goto(f"{path}?range=24h")
+            expect(page.locator("#flow canvas")).to_have_count(len(charts))
+            assert all(drawn(page, chart) >= 3 for chart in charts), path
+            page.get_by_role("link", name="6 h", exact=True).click()
+            expect(page.get_by_role("heading", name="The last 6 hours")).to_be_visible()
+            expect(page.locator("#flow canvas")).to_have_count(len(charts))
+            page.screenshot(
+                path=str(tmp_path / f"charts{path.replace('/', '-')}-{scheme}.png"), full_page=True
+            )
+
+
+def test_the_charts_stay_where_they_are_while_the_page_around_them_moves(
+    service: RunningService,
+    browser: Browser,  # noqa: F811
+):
+    """What comes above them (a notice) and below (a job) neither draws them anew nor hides them."""
+    with _signed_in(service, browser, "light") as page:
+        expect(page.locator("#flow canvas")).to_have_count(3)
+        page.evaluate(
+            "document.querySelectorAll('#flow, #flow canvas').forEach((one) => { one.marked = true; })"
+        )
+        service.cli("queue", "pause", "default")
+        service.cli("run", "--id", "moves", "--detach", "--", "true")
+        expect(page.get_by_role("link", name="Queue default is paused")).to_be_visible()
+        expect(page.get_by_role("link", name="moves")).to_be_visible()
+        service.cli("queue", "resume", "default")
+        expect(page.get_by_role("link", name="Queue default is paused")).to_be_hidden()
+        kept = "[...document.querySelectorAll('#flow, #flow canvas')].filter((one) => one.marked).length"
+        assert page.evaluate(kept) == 4
+        assert drawn(page, "jobs") >= 3
+        above = page.locator("#flow").bounding_box()
+        below = page.get_by_role("heading", name="Latest jobs").bounding_box()
+        assert above is not None
+        assert below is not None
+        assert above["y"] < below["y"]
 
 
 def drawn(page: Page, chart: str) -> int:

@@ -37,6 +37,14 @@ def test_zero_holds_until_the_next_sign_of_life_and_no_longer() -> None:
     assert queued((-1, 0), (3, 1), buckets=4) == [0, 0, 0, 1]
 
 
+def test_what_one_queue_has_is_zero_while_anybody_wrote_and_unknown_while_nobody_did() -> None:
+    own = [a_sum(BEGIN, "queued", 2), a_sum(BEGIN + 75, "queued", 1)]
+    of_all = [a_sum(BEGIN + 15 * at, "queued", 9) for at in (0, 1, 2, 5)]
+    flow = flow_of(own, [], begin=BEGIN, end=BEGIN + 105, step_s=15, signs_of_life=of_all)
+    assert flow.gauges["queued"] == [2, 0, 0, None, None, 1, None]
+    assert flow.gauges["running"] == [None if value is None else 0 for value in flow.gauges["queued"]]
+
+
 def test_means_are_of_what_ended_and_ends_are_counted() -> None:
     counts = [
         a_sum(BEGIN, "phase:image", 4, 2.0),
@@ -88,9 +96,50 @@ async def test_the_flow_is_told_by_range_and_from_the_newest_known_point_on(
     assert (await pages.get(f"/flow?after={last}")).json()["at"] == [last]
 
 
+async def test_a_queue_and_a_pool_have_a_flow_of_their_own(service: Service, pages: httpx2.AsyncClient):
+    bucket = await remember(service, queued=9)
+    ci = {"subject": Subject.QUEUE, "name": "ci", "bucket": bucket}
+    big = {"subject": Subject.POOL, "name": "big", "bucket": bucket}
+    rows = [
+        HistoryRow(**ci, figure="queued", amount=4),
+        HistoryRow(**ci, figure="outcome:lost", amount=3, writer="one"),
+        HistoryRow(**big, figure="running", amount=5),
+        HistoryRow(**big, figure="phase:image", amount=2, seconds=3.0, writer="one"),
+    ]
+    await service.ledger.add_history(rows)
+    queue = (await pages.get("/flow?queue=ci")).json()
+    assert max(value or 0 for value in queue["gauges"]["queued"]) == 4
+    assert sum(queue["outcomes"]["lost"]) == 3
+    assert sum(queue["outcomes"]["failed"]) == 0
+    pool = (await pages.get("/flow?pool=big&range=6h")).json()
+    assert max(value or 0 for value in pool["gauges"]["running"]) == 5
+    assert max(value or 0 for value in pool["phases"]["image"]) == 1.5
+    assert (await pages.get("/flow?queue=none")).json()["is_empty"] is True
+
+
+@pytest.mark.parametrize(
+    ("path", "flow", "charts"),
+    [
+        ("/", "/flow?", ["jobs", "starts", "ends"]),
+        ("/queues/default", "/flow?queue=default&amp;", ["jobs", "ends"]),
+        ("/pools/local", "/flow?pool=local&amp;", ["jobs", "starts", "ends"]),
+    ],
+)
+async def test_the_pages_draw_their_own_flow_above_the_lists_of_jobs(
+    pages: httpx2.AsyncClient, api: httpx2.AsyncClient, path: str, flow: str, charts: list[str]
+):
+    await api.put("/api/v1/jobs/mine", json=a_document())
+    text = (await pages.get(f"{path}?range=6h")).text
+    assert f'data-flow="{flow}range=6h"' in text
+    assert f'<a href="{path}?range=24h">' in text
+    assert re.findall(r'data-chart="(\w+)"', text) == charts
+    if path != "/pools/local":  # its latest jobs are those that it held
+        assert text.index('id="flow"') < text.index("/jobs/mine?")
+
+
 async def test_a_flow_of_nothing_says_so_and_the_panel_starts_hidden(pages: httpx2.AsyncClient):
     assert (await pages.get("/flow")).json()["is_empty"] is True
-    assert 'data-flow="/flow?range=1h" hidden' in (await pages.get("/")).text
+    assert 'data-flow="/flow?range=1h" data-still hidden' in (await pages.get("/")).text
 
 
 async def test_the_range_stands_in_the_address(pages: httpx2.AsyncClient):
@@ -99,7 +148,17 @@ async def test_the_range_stands_in_the_address(pages: httpx2.AsyncClient):
     assert '<a href="/?range=24h" aria-current="true">' in text
 
 
-@pytest.mark.parametrize("path", ["/flow?range=2h", "/flow?after=-1", "/flow?after=x", "/?range=1w"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/flow?range=2h",
+        "/flow?after=-1",
+        "/flow?after=x",
+        "/?range=1w",
+        "/flow?queue=..",
+        "/queues/default?range=1w",
+    ],
+)
 async def test_what_is_not_known_is_refused(pages: httpx2.AsyncClient, path: str):
     assert (await pages.get(path)).status_code == 422
 

@@ -43,17 +43,19 @@ class Historian(NoTelemetry):
         self._life = 0
         self._newest = 0
         self._alive_at = 0
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._seconds: dict[tuple[str, str], float] = {}
+        self._counts: Counter[Key] = Counter()
+        self._seconds: dict[Key, float] = {}
         self._was_something: set[Key] = set()
         self._pending: list[HistoryRow] = []
 
     # -- what is counted ------------------------------------------------------------------------------------------
     def attempt_ended(self, ended: EndedAttempt) -> None:
+        outcome = f"outcome:{ended.outcome.kind.value}"
+        self._counts[Subject.QUEUE, ended.queue, outcome] += 1
         for name in (ended.pool, ALL):
-            self._counts[name, f"outcome:{ended.outcome.kind.value}"] += 1
+            self._counts[Subject.POOL, name, outcome] += 1
             for phase, seconds in ended.phases.items():
-                key = (name, f"phase:{phase}")
+                key = (Subject.POOL, name, f"phase:{phase}")
                 self._counts[key] += 1
                 self._seconds[key] = self._seconds.get(key, 0.0) + seconds
 
@@ -121,20 +123,31 @@ class Historian(NoTelemetry):
         self._was_something = something
 
     def _note_counts(self, bucket: int) -> None:
-        for (pool, figure), count in self._counts.items():
+        for key, count in _of_busiest_queues(self._counts).items():
+            subject, name, figure = key
             self._pending.append(
                 HistoryRow(
-                    subject=Subject.POOL,
-                    name=pool,
+                    subject=subject,
+                    name=name,
                     bucket=bucket,
                     figure=figure,
                     amount=count,
-                    seconds=self._seconds.get((pool, figure), 0.0),
+                    seconds=self._seconds.get(key, 0.0),
                     writer=f"{self._process}/{self._life}",
                 )
             )
         self._counts.clear()
         self._seconds.clear()
+
+
+def _of_busiest_queues(counts: Mapping[Key, int]) -> Mapping[Key, int]:
+    """All but those of queues beyond the QUEUES_MAX in which most ended."""
+    ends: Counter[str] = Counter()
+    for (subject, name, _), count in counts.items():
+        if subject is Subject.QUEUE:
+            ends[name] += count
+    busiest = {name for name, _ in ends.most_common(QUEUES_MAX)}
+    return {key: count for key, count in counts.items() if key[0] is not Subject.QUEUE or key[1] in busiest}
 
 
 def _gauges(queues: list[Queue], pools: list[Pool]) -> Iterator[tuple[Key, int]]:

@@ -20,8 +20,9 @@ class Subject(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryRow:
-    """One figure of a queue or pool. `bucket` is the moment at which it ends, a multiple of BUCKET_S. Gauges have
-    their value in `amount` and no writer; counts have how many, together `seconds`, and who counted."""
+    """One figure of a queue or pool. `bucket` is the moment at which it ends, a multiple of BUCKET_S. Gauges (`queued`,
+    `starting`, `running`, `slots`) have their value in `amount` and no writer; counts (`outcome:KIND`, of pools also
+    `phase:NAME`) have how many, together `seconds`, and who counted."""
 
     subject: Subject
     name: str

@@ -1,4 +1,4 @@
-// The flow of the last hours on the overview: drawn by uPlot, gone on with as buckets are written, told as a table too.
+// The flow of the last hours, of all or of one queue or pool: drawn by uPlot, gone on with as buckets are written, told as a table too.
 "use strict";
 
 (() => {

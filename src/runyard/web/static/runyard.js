@@ -39,6 +39,7 @@
   const written = new WeakSet();
   document.addEventListener("input", (event) => written.add(event.target));
   if (window.Idiomorph) {
+    window.Idiomorph.defaults.callbacks.beforeNodeMorphed = (node) => !(node.dataset && "still" in node.dataset);
     window.Idiomorph.defaults.callbacks.beforeAttributeUpdated = (name, node) => {
       if (name === "open" && node.tagName === "DETAILS") return false;
       if ((name === "value" || name === "checked") && written.has(node)) return false;

@@ -6,10 +6,12 @@ from runyard.api.access import Call
 from runyard.ledger.port import JobFilter, Ledger
 from runyard.model.attempt import AttemptKey
 from runyard.model.errors import NotFound
+from runyard.model.history import Subject
 from runyard.model.job import Job, JobState
 from runyard.model.machine import MachineState
 from runyard.model.operation import OperationKind
 from runyard.web.attention import grouped
+from runyard.web.flow import Scene, flow_values
 from runyard.web.page import Address, Page
 from runyard.web.slots import Slot, counted, slots_of
 from runyard.web.views.queues import may_operate
@@ -51,6 +53,7 @@ async def pool(call: Call, address: Address) -> Page:
         "machines_beyond": max(0, len(machines) - MACHINES_SHOWN),
         "check": await ledger.get_last_answered(name, OperationKind.CHECK_POOL),
         "may_change": may_operate(call),
+        **flow_values(address, Scene(Subject.POOL, name)),
     }
     topics = ("events", f"pool:{name}", f"machines:{name}")
     return Page(title=name, template="pool.html", values=values, topics=topics)

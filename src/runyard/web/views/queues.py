@@ -5,8 +5,10 @@ from __future__ import annotations
 from runyard.api.access import Call
 from runyard.ledger.port import JobFilter
 from runyard.model.errors import NotFound
+from runyard.model.history import Subject
 from runyard.model.job import JobState
 from runyard.model.token import Scope
+from runyard.web.flow import Scene, flow_values
 from runyard.web.lately import received_lately
 from runyard.web.page import Address, Page
 from runyard.web.shares import standings
@@ -60,6 +62,7 @@ async def queue(call: Call, address: Address) -> Page:
         "shares_beyond": len(of_tenants) - SHARES_SHOWN,
         "received_in": lately.words,
         "may_change": may_operate(call),
+        **flow_values(address, Scene(Subject.QUEUE, name)),
     }
     return Page(title=name, template="queue.html", values=values)
 
