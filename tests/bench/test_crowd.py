@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from runyard.bench import job_pages
 from runyard.bench.claims import FEW, fill
 from runyard.bench.crowd import multiply_in_postgres, multiply_in_sqlite
 from tests.postgres_server import shared_server
@@ -67,3 +69,24 @@ def test_in_postgres() -> None:
     assert len(rows_in_postgres(copied)["jobs"]) == FEW * TIMES
     assert rows_in_postgres(copied) == rows_in_postgres(submitted)
     asyncio.run(fill(copied, 1))  # and the next serial is free
+
+
+def test_what_ended_is_copied_with_its_labels_and_attempts(tmp_path: Path) -> None:
+    """All but the events, which the pages do not read."""
+    path = tmp_path / "pages.db"
+    asyncio.run(job_pages.fill(f"sqlite://{path}"))
+    before = rows_in_sqlite(path)
+    multiply_in_sqlite(path, seeds=job_pages.SEEDS, times=TIMES)
+    after = rows_in_sqlite(path)
+    for table in ("jobs", "attempts", "job_labels"):
+        assert shapes(after[table]) == {
+            shape: count * TIMES for shape, count in shapes(before[table]).items()
+        }
+    assert shapes(before["attempts"]).total() == job_pages.ATTEMPTED
+
+
+def shapes(rows: list[str]) -> Counter[str]:
+    """Without what tells a row from its copies."""
+    told_apart = {"serial", "cancel_requested_at", "claimed_at", "started_at", "ended_at"}
+    plain = ({key: value for key, value in json.loads(row).items() if key not in told_apart} for row in rows)
+    return Counter(json.dumps(one, sort_keys=True) for one in plain)

@@ -1,4 +1,4 @@
-"""A crowd of queued jobs, fast: the rows that submits left for some jobs, copied within the database.
+"""A crowd of jobs, fast: the rows that some jobs left by submits and attempts, copied within the database.
 
 A million submits take minutes, the copies half a minute. A test holds the copied rows to those of as many submits.
 """
@@ -14,7 +14,12 @@ from pathlib import Path
 from runyard.testing.postgres_server import PostgresServer
 
 AGE_STEP_S = 0.001
-_KEPT = "tenant, name, queue, class_key, priority, state, is_ready, spec_hash, submitted_by, retry_of"
+_KEPT = (
+    "tenant, name, queue, class_key, priority, state, is_ready, spec_hash, submitted_by, retry_of, pool, attempts,"
+    " failures, reason, outputs"
+)
+_MOMENTS = ("submitted_at", "queued_at", "cancel_requested_at", "started_at", "ended_at")
+_ATTEMPT_KEPT = "pool, slot, epoch, state, phases, outcome, charged, placement"
 _COUNTERS = (
     ("queues", "queued"),
     ("tenants", "queued"),
@@ -51,7 +56,7 @@ def _postgres(copies: int) -> _Dialect:
 
 
 def multiply_in_sqlite(path: Path, *, seeds: int, times: int) -> None:
-    """In a ledger whose only jobs are `seeds` queued ones, with serials from 1, and that nobody has open."""
+    """In a ledger whose only jobs are `seeds` queued or final ones, with serials from 1, and that nobody has open."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.create_function("md5", 1, _md5, deterministic=True)
         connection.execute("PRAGMA cache_size = -200000")
@@ -76,10 +81,17 @@ def _statements(dialect: _Dialect, *, seeds: int, times: int) -> list[str]:
     source = f"WITH RECURSIVE copies AS ({dialect.copies})"
     serial, uid = f"serial + n * {seeds}", f"substr(md5(CAST(serial + n * {seeds} AS text)), 1, 16)"
     age = f"n * {AGE_STEP_S}"
+    moments = ", ".join(f"{column} + {age}" for column in _MOMENTS)
+    of_attempt = ", ".join(f"a.{name}" for name in _ATTEMPT_KEPT.split(", "))
     return [
-        f"{source} INSERT INTO jobs (serial, uid, id, submitted_at, queued_at, {_KEPT}) {dialect.explicit}"
-        f" SELECT {serial}, {uid}, 'job-' || {uid}, submitted_at + {age}, queued_at + {age}, {_KEPT}"
-        f" FROM jobs, copies WHERE serial <= {seeds}",
+        f"{source} INSERT INTO jobs (serial, uid, id, {', '.join(_MOMENTS)}, {_KEPT}) {dialect.explicit}"
+        f" SELECT {serial}, {uid}, 'job-' || {uid}, {moments}, {_KEPT} FROM jobs, copies WHERE serial <= {seeds}",
+        f"{source} INSERT INTO job_labels (label, value, submitted_at, uid, serial)"
+        f" SELECT label, value, submitted_at + {age}, {uid}, {serial} FROM job_labels, copies WHERE serial <= {seeds}",
+        f"{source} INSERT INTO attempts (uid, number, claimed_at, started_at, ended_at, {_ATTEMPT_KEPT})"
+        f" SELECT {uid.replace('serial', 'j.serial')}, a.number, a.claimed_at + {age}, a.started_at + {age},"
+        f" a.ended_at + {age}, {of_attempt} FROM jobs j JOIN attempts a ON a.uid = j.uid, copies"
+        f" WHERE j.serial <= {seeds}",
         f"{source} INSERT INTO job_specs (serial, spec)"
         f" SELECT {serial}, spec FROM job_specs, copies WHERE serial <= {seeds}",
         "INSERT INTO events (sequence, at, tenant, queue, job_id, uid, state, attempt)"

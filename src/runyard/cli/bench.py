@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
-    backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, viewers, news,
-    histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache.
+    backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, pages-postgres,
+    viewers, news, histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -58,7 +58,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         claims,
         histories,
         image_measures,
-        pages,
+        job_pages,
         registry_cache,
         sandbox_start,
         service_measures,
@@ -81,7 +81,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "claim": lambda: claims.claims_on_sqlite(queued=waiting, rounds=rounds),
         "claim-postgres": lambda: claims.claims_on_postgres(queued=waiting, rounds=rounds),
         "wake": lambda: service_measures.wake_across_services(rounds=rounds),
-        "pages": lambda: pages.job_pages(jobs=waiting, rounds=rounds),
+        "pages": lambda: job_pages.on_sqlite(jobs=waiting, rounds=rounds),
+        "pages-postgres": lambda: job_pages.on_postgres(jobs=waiting, rounds=rounds),
         "viewers": lambda: viewers.dispatch_under_viewers(rounds=rounds),
         "news": lambda: viewers.news_to_viewers(rounds=rounds),
         "histories": lambda: histories.histories(count=60 if short else 300),
