@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from runyard.ledger.port import JobFilter
-from runyard.ledger.rows import Row
 from runyard.model.errors import Invalid
 from runyard.model.job import JobState
 
@@ -33,6 +33,20 @@ _BY_LABEL = (
     f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
     " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
     " ORDER BY l.submitted_at DESC, l.uid DESC"
+)
+
+AT, UID, SERIAL, ID, NAME, QUEUE, TENANT, STATE, POOL = range(9)
+"""Where each of the columns stands in a row of a range: by name would be a third of a long scan's time."""
+
+Ranged = Any
+"""Such a row: a tuple, or what is indexed like one."""
+
+COUNT_LABELLED = f"""
+    SELECT count(*) AS labelled FROM (
+        SELECT 1 FROM job_labels WHERE label = :label AND value = :value LIMIT {SCAN_MAX}) x
+"""
+HAS_LABEL = (
+    "SELECT 1 FROM job_labels WHERE label = :label AND value = :value AND submitted_at = :at AND uid = :uid"
 )
 
 Position = tuple[float, str]
@@ -62,16 +76,26 @@ def ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
             yield _BY_STATE, {"state": state}
 
 
-def matches(filter_: JobFilter, row: Row) -> bool:
-    """All of the filter, whatever the index has answered already; except for a second label and further."""
-    text = None if not filter_.text else filter_.text.casefold()
-    return (
-        (filter_.queue is None or row["queue"] == filter_.queue)
-        and (not filter_.states or row["state"] in filter_.states)
-        and (filter_.tenants is None or row["tenant"] in filter_.tenants)
-        and (filter_.pool is None or row["pool"] == filter_.pool)
-        and (text is None or text in row["id"] or text in (row["name"] or "").casefold())
-    )
+def matcher(filter_: JobFilter) -> Callable[[Ranged], bool]:
+    """All of the filter, whatever the index has answered already, except for a second label and further. Made once for
+    a page and asked up to SCAN_MAX times: only what the filter names is looked at."""
+    wanted: list[tuple[int, frozenset[str]]] = []
+    if filter_.queue is not None:
+        wanted.append((QUEUE, frozenset({filter_.queue})))
+    if filter_.states:
+        wanted.append((STATE, frozenset(state.value for state in filter_.states)))
+    if filter_.tenants is not None:
+        wanted.append((TENANT, frozenset(filter_.tenants)))
+    if filter_.pool is not None:
+        wanted.append((POOL, frozenset({filter_.pool})))
+    text = filter_.text.casefold() if filter_.text else ""
+
+    def matches(row: Ranged) -> bool:
+        return (not text or text in row[ID] or text in (row[NAME] or "").casefold()) and all(
+            row[column] in values for column, values in wanted
+        )
+
+    return matches
 
 
 def first_position(filter_: JobFilter, cursor: str | None) -> Position:
@@ -80,9 +104,15 @@ def first_position(filter_: JobFilter, cursor: str | None) -> Position:
     return position if filter_.until is None else min(position, (filter_.until, ""))
 
 
-def is_past(filter_: JobFilter, row: Row) -> bool:
+def is_past(filter_: JobFilter, row: Ranged) -> bool:
     """Whether it and all behind it are older than the filter wants."""
-    return filter_.since is not None and row["submitted_at"] < filter_.since
+    return filter_.since is not None and row[AT] < filter_.since
+
+
+def rarest_first(filter_: JobFilter, counts: Mapping[str, int]) -> JobFilter:
+    """The same with its labels in that order: the first one's range is what is walked through. `counts` by label."""
+    ordered = sorted(filter_.labels.items(), key=lambda item: counts[item[0]])
+    return replace(filter_, labels=dict(ordered))
 
 
 def bounded(limit: int) -> int:

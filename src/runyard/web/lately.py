@@ -11,7 +11,7 @@ from runyard.ledger.port import Ledger
 from runyard.model.clock import Clock
 
 SPAN_S = 3600.0
-TTL_S = 5.0
+TTL_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

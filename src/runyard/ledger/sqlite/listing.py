@@ -4,8 +4,9 @@ and merged."""
 from __future__ import annotations
 
 import heapq
-import sqlite3
 from collections.abc import Iterator
+from itertools import islice
+from typing import Any
 
 from runyard.ledger import paging
 from runyard.ledger.port import JobFilter, Page
@@ -19,15 +20,17 @@ def list_jobs(
     limit = paging.bounded(limit)
     found: list[int] = []
     position = paging.first_position(filter_, cursor)
+    filter_ = _rarest_label_first(tx, filter_)
+    matches = paging.matcher(filter_)
     scanned = 0
     for row in _newest_first(tx, filter_, position):
         if len(found) == limit or scanned == scan_max:
             return _page(tx, found, paging.encode_cursor(position))
         if paging.is_past(filter_, row):
             break
-        position, scanned = (row["submitted_at"], row["uid"]), scanned + 1
-        if paging.matches(filter_, row) and _has_labels(tx, filter_, row["serial"]):
-            found.append(row["serial"])
+        position, scanned = (row[paging.AT], row[paging.UID]), scanned + 1
+        if matches(row) and _has_labels(tx, filter_, row):
+            found.append(row[paging.SERIAL])
     return _page(tx, found, None)
 
 
@@ -35,16 +38,29 @@ def _page(tx: Transaction, serials: list[int], next_cursor: str | None) -> Page:
     return Page(tuple(jobs.get_job_by_serial(tx, serial) for serial in serials), next_cursor)
 
 
-def _newest_first(tx: Transaction, filter_: JobFilter, after: paging.Position) -> Iterator[sqlite3.Row]:
-    streams = [
-        tx.connection.execute(sql, {**values, "at": after[0], "uid": after[1]})
-        for sql, values in paging.ranges(filter_)
-    ]
-    return heapq.merge(*streams, key=lambda row: (row["submitted_at"], row["uid"]), reverse=True)
+def _newest_first(tx: Transaction, filter_: JobFilter, after: paging.Position) -> Iterator[tuple[Any, ...]]:
+    """Plain tuples, which begin with what they are ordered by and are told apart by it."""
+    streams = []
+    for sql, values in paging.ranges(filter_):
+        cursor = tx.connection.cursor()
+        cursor.row_factory = None
+        streams.append(cursor.execute(sql, {**values, "at": after[0], "uid": after[1]}))
+    return heapq.merge(*streams, reverse=True)
 
 
-def _has_labels(tx: Transaction, filter_: JobFilter, serial: int) -> bool:
+def _rarest_label_first(tx: Transaction, filter_: JobFilter) -> JobFilter:
     if len(filter_.labels) < 2:
-        return True  # the range has answered it
-    found = tx.rows("SELECT label, value FROM job_labels WHERE serial = :serial", serial=serial)
-    return set(filter_.labels.items()) <= {(row["label"], row["value"]) for row in found}
+        return filter_
+    counts = {
+        label: tx.one(paging.COUNT_LABELLED, label=label, value=value)["labelled"]
+        for label, value in filter_.labels.items()
+    }
+    return paging.rarest_first(filter_, counts)
+
+
+def _has_labels(tx: Transaction, filter_: JobFilter, row: tuple[Any, ...]) -> bool:
+    """The range has answered the first one."""
+    return all(
+        tx.row(paging.HAS_LABEL, label=label, value=value, at=row[paging.AT], uid=row[paging.UID])
+        for label, value in islice(filter_.labels.items(), 1, None)
+    )
