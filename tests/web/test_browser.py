@@ -199,6 +199,29 @@ def test_a_queue_is_paused_from_its_page(service: RunningService, page: Page):
     expect(page.get_by_role("button", name="Pause")).to_be_visible()
 
 
+def test_a_tenants_page_is_reached_from_its_job_moves_and_sets_its_limits(
+    service: RunningService, page: Page
+):
+    service.cli("run", "--id", "ads-first", "--tenant", "ads", "--", "sleep", "0.2")
+    page.goto("/jobs/ads-first?tenant=ads")
+    page.get_by_role("link", name="ads", exact=True).click()
+    expect(page.get_by_role("heading", name="Tenant ads")).to_be_visible()
+    row = page.locator("#in-default")
+    expect(row).to_contain_text("%")
+    service.cli("queue", "pause", "default")
+    service.cli("run", "--id", "ads-waits", "--tenant", "ads", "--detach", "--", "true")
+    waiting = page.get_by_role("region", name="Jobs").filter(has=page.locator("[id^=queued-]"))
+    expect(waiting).to_contain_text("ads-waits")
+    expect(row.locator("td").nth(1)).to_have_text("1")
+    page.get_by_label("Running at most").fill("3")
+    page.get_by_role("button", name="Save").click()
+    expect(page.get_by_label("Running at most")).to_have_value("3")
+    with service.client() as client:
+        assert client.tenants.get("ads").running_max == 3
+    service.cli("queue", "resume", "default")
+    expect(page.locator("[id^=queued-]")).to_have_count(0)
+
+
 def test_a_pool_is_checked_from_its_page(service: RunningService, page: Page):
     page.goto("/pools/local")
     page.get_by_role("button", name="Check").click()
@@ -231,6 +254,7 @@ def test_axe_finds_nothing_serious(service: RunningService, browser: Browser, sc
             f"/jobs/axe-{scheme}",
             "/queues",
             "/queues/default",
+            "/tenants/default",
             "/pools/local",
             "/access",
             "/audit",
@@ -254,6 +278,7 @@ def test_a_narrow_screen_needs_no_sideways_scrolling(service: RunningService, br
             "/jobs/narrow",
             "/queues",
             "/queues/default",
+            "/tenants/default",
             "/pools/local",
             "/access",
             "/audit",

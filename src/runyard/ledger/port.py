@@ -204,7 +204,7 @@ class Ledger(Protocol):
 
     async def read_received(self, *, since: float, now: float) -> Received:
         """What was received between these moments: of attempts that ended, the seconds they ran in between; of those
-        that run, the seconds until `now`. Of the latest 10,000 that ended where there are more."""
+        that run, the seconds until `now`. Of the latest 5,000 that ended where there are more."""
         ...
 
     async def count_ended(self, *, since: float) -> EndedCounts:

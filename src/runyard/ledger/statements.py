@@ -195,7 +195,7 @@ LONGEST_OF_TENANT = f"""
     WHERE :queue IS NULL OR queue = :queue ORDER BY submitted_at, uid LIMIT :limit
 """
 
-RECEIVED_MAX = 10_000
+RECEIVED_MAX = 5_000
 
 RECEIVED_SINCE = f"""
     SELECT count(*) AS ended, min(ended_at) AS first_at FROM (
