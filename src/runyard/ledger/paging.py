@@ -24,7 +24,7 @@ SCAN_MAX = 10_000
 LIMIT_MAX = 1000
 
 _COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
-_BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) ORDER BY j.submitted_at DESC, j.uid DESC"
+_BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) AND j.submitted_at >= :since ORDER BY j.submitted_at DESC, j.uid DESC"
 _BY_STATE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.state = :state AND {_BEFORE}"
 _BY_TENANT = f"SELECT {_COLUMNS} FROM jobs j WHERE j.tenant = :tenant AND j.state = :state AND {_BEFORE}"
 _BY_QUEUE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.queue = :queue AND j.state = :state AND {_BEFORE}"
@@ -32,6 +32,7 @@ _BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND j.state = :s
 _BY_LABEL = (
     f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
     " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
+    " AND l.submitted_at >= :since"
     " ORDER BY l.submitted_at DESC, l.uid DESC"
 )
 
@@ -45,18 +46,16 @@ COUNT_LABELLED = f"""
     SELECT count(*) AS labelled FROM (
         SELECT 1 FROM job_labels WHERE label = :label AND value = :value LIMIT {SCAN_MAX}) x
 """
-HAS_LABEL = (
-    "SELECT 1 FROM job_labels WHERE label = :label AND value = :value AND submitted_at = :at AND uid = :uid"
-)
-
 Position = tuple[float, str]
 """(submitted_at, uid): the last job that was looked at."""
 
 _START: Position = (9e99, "")
+_NEVER = -9e99
 
 
 def ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The index ranges that together hold everything the filter wants, none twice. Each wants `:at` and `:uid` too."""
+    """The index ranges that together hold everything the filter wants, none twice. Each wants `:at`, `:uid` and
+    `:since` too."""
     states = [state.value for state in dict.fromkeys(filter_.states or JobState)]
     for label, value in filter_.labels.items():
         yield _BY_LABEL, {"label": label, "value": value}
@@ -104,9 +103,9 @@ def first_position(filter_: JobFilter, cursor: str | None) -> Position:
     return position if filter_.until is None else min(position, (filter_.until, ""))
 
 
-def is_past(filter_: JobFilter, row: Ranged) -> bool:
-    """Whether it and all behind it are older than the filter wants."""
-    return filter_.since is not None and row[AT] < filter_.since
+def first_moment(filter_: JobFilter) -> float:
+    """`:since` of the ranges."""
+    return _NEVER if filter_.since is None else filter_.since
 
 
 def rarest_first(filter_: JobFilter, counts: Mapping[str, int]) -> JobFilter:

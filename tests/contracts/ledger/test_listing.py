@@ -81,3 +81,36 @@ async def test_paging_is_stable_while_new_jobs_arrive(filled: World):
 async def test_a_cursor_that_is_not_ours_is_refused(world: World, cursor: str):
     with pytest.raises(Invalid):
         await world.ledger.list_jobs(JobFilter(), limit=2, cursor=cursor)
+
+
+async def test_a_token_for_many_tenants_lists_them_all_in_order(world: World):
+    """So many that their ranges do not fit into one statement of SQLite."""
+    tenants = tuple(f"tenant-{number}" for number in range(90))
+    for tenant in tenants:
+        await world.submit(tenant, tenant=tenant)
+        world.clock.advance(1)
+    filter_ = JobFilter(tenants=tenants)
+    first = await world.ledger.list_jobs(filter_, limit=50)
+    rest = await world.ledger.list_jobs(filter_, limit=50, cursor=first.next_cursor)
+    assert [job.id for job in (*first.jobs, *rest.jobs)] == list(reversed(tenants))
+    assert rest.next_cursor is None
+    assert (await world.ledger.list_jobs(JobFilter(tenants=()), limit=5)).jobs == ()
+
+
+async def test_a_name_is_found_whatever_its_case_in_any_script(world: World):
+    for name in ("Grüße aus KÖLN", None, "plain"):
+        await world.submit(name=name)
+    found = await world.ledger.list_jobs(JobFilter(text="grüsse AUS köln"), limit=5)
+    assert [job.spec.name for job in found.jobs] == ["Grüße aus KÖLN"]
+
+
+async def test_jobs_with_all_labels_are_found_whichever_is_rarer(world: World):
+    for number in range(6):
+        await world.submit(f"job-{number}", labels={"ci": "yes", **({} if number % 3 else {"kind": "rare"})})
+        world.clock.advance(1)
+    for labels in ({"ci": "yes", "kind": "rare"}, {"kind": "rare", "ci": "yes"}):
+        page = await world.ledger.list_jobs(JobFilter(labels=labels), limit=1)
+        rest = await world.ledger.list_jobs(JobFilter(labels=labels), limit=1, cursor=page.next_cursor)
+        assert [job.id for job in (*page.jobs, *rest.jobs)] == ["job-3", "job-0"]
+        assert rest.next_cursor is None
+    assert (await world.ledger.list_jobs(JobFilter(labels={"ci": "yes", "kind": "none"}), limit=5)).jobs == ()

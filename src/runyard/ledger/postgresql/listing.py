@@ -35,8 +35,6 @@ async def list_jobs(
         for row in batch:
             if len(found) == limit or scanned == scan_max:
                 return await _page(snapshot, found, paging.encode_cursor(position))
-            if paging.is_past(filter_, row):
-                return await _page(snapshot, found, None)
             position, scanned = (row[paging.AT], row[paging.UID]), scanned + 1
             if row[paging.SERIAL] in matching:
                 found.append(row[paging.SERIAL])
@@ -55,7 +53,12 @@ async def _next_chunk(
     snapshot: Snapshot, filter_: JobFilter, after: paging.Position, size: int
 ) -> Sequence[paging.Ranged]:
     parts: list[str] = []
-    values: dict[str, Any] = {"at": after[0], "uid": after[1], "size": size}
+    values: dict[str, Any] = {
+        "at": after[0],
+        "uid": after[1],
+        "since": paging.first_moment(filter_),
+        "size": size,
+    }
     for place, (sql, own) in enumerate(paging.ranges(filter_)):
         text, renamed = suffixed(sql, own, str(place))
         parts.append(f"({text} LIMIT :size)")

@@ -36,9 +36,15 @@ def connect(path: str) -> sqlite3.Connection:
         path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S, cached_statements=512
     )
     connection.row_factory = sqlite3.Row
+    connection.create_function("casefold", 1, _casefold, deterministic=True)
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -32000")
     return connection
+
+
+def _casefold(text: str | None) -> str | None:
+    """SQLite's lower() knows ASCII alone."""
+    return None if text is None else text.casefold()
 
 
 def connect_writer(path: str) -> sqlite3.Connection:
