@@ -111,7 +111,7 @@ def test_a_queue_and_a_pool_draw_their_own_hours(
     scheme: str,
     tmp_path: Path,
 ):
-    with _signed_in(service, browser, scheme) as page:
+    with signed_in(service, browser, scheme) as page:
         for path, charts in (
             ("/queues/default", ("jobs", "ends")),
             ("/pools/local", ("jobs", "starts", "ends")),
@@ -132,7 +132,7 @@ def test_the_charts_stay_where_they_are_while_the_page_around_them_moves(
     browser: Browser,  # noqa: F811
 ):
     """What comes above them (a notice) and below (a job) neither draws them anew nor hides them."""
-    with _signed_in(service, browser, "light") as page:
+    with signed_in(service, browser, "light") as page:
         expect(page.locator("#flow canvas")).to_have_count(3)
         page.evaluate(
             "document.querySelectorAll('#flow, #flow canvas').forEach((one) => { one.marked = true; })"

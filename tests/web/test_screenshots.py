@@ -94,6 +94,7 @@ def test_each_page_of_an_installation_at_work(tmp_path: Path, service: RunningSe
         "job-waits": "/jobs/shown-waits",
         "queues": "/queues",
         "queue": "/queues/builds",
+        "tenant": "/tenants/default",
         "pool": "/pools/local",
         "pool-unowned": f"/pools/{POOL}",
         "machine": f"/machines/{MACHINES[0]}",
