@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,8 @@ from runyard.model.errors import ConfigError, IsolationUnavailable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token, TokenKind
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
+from runyard.secret_keys import key_notes, key_problems, open_secrets
+from runyard.secrets.store import SecretStore
 from runyard.service_metrics import ServiceMetrics
 from runyard.stores import Stores, open_stores, store_problems
 from runyard.web.application import install_pages
@@ -94,13 +96,14 @@ class Service:
             await self._configure(ledger)
             stores = open_stores(self._settings, self._folders, ledger)
             stack.callback(stores.logs.close)
+            secrets = await open_secrets(self._settings, self._folders, ledger)
             renewal = ThreadRenewal(ledger.renewer(), clock=self._clock)
             renewal.start()
             stack.push_async_callback(renewal.close)
             metrics = ServiceMetrics()
             historian = Historian(ledger=ledger, writer=new_uid())
             telemetry = SharedTelemetry([metrics, historian])
-            pools = await self._start_pools(ledger, stores, renewal, telemetry, stack)
+            pools = await self._start_pools(ledger, stores, secrets, renewal, telemetry, stack)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -126,6 +129,7 @@ class Service:
                 ledger=ledger,
                 logs=stores.logs,
                 artifacts=stores.artifacts,
+                secrets=secrets,
                 clock=self._clock,
                 render_metrics=lambda: render_metrics(ledger, cache_counters, service=metrics, bounds=bounds),
                 is_ready=dispatcher.not_ready,
@@ -149,6 +153,7 @@ class Service:
         self,
         ledger: Ledger,
         stores: Stores,
+        secrets: SecretStore,
         renewal: Renewal,
         telemetry: Telemetry,
         stack: contextlib.AsyncExitStack,
@@ -188,6 +193,7 @@ class Service:
                     renewal=renewal,
                     lease_s=self._settings.ledger.lease,
                     before_settle=stores.before_settle,
+                    hand_out=secrets.hand_out,
                     telemetry=telemetry,
                 )
             )
@@ -337,7 +343,7 @@ async def ensure_admin_token(ledger: Ledger, file: Path) -> None:
 def check_settings(settings: Settings) -> None:
     """Everything that `serve` would refuse of the settings, without starting anything. Raises ConfigError that lists
     every problem."""
-    problems = [*_queue_problems(settings), *store_problems(settings)]
+    problems = [*_queue_problems(settings), *store_problems(settings), *key_problems(settings)]
     try:
         registry_cache.cache_settings(settings.registry_cache, settings.data)
     except ConfigError as error:
@@ -355,6 +361,11 @@ def check_settings(settings: Settings) -> None:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         lines = "\n  ".join(problems)
         raise ConfigError(f"the configuration has {count}:\n  {lines}", cure="correct it in the file")
+
+
+def settings_notes(settings: Settings) -> Sequence[str]:
+    """What `serve` takes, and somebody may have meant otherwise."""
+    return key_notes(settings)
 
 
 def _queue_problems(settings: Settings) -> Iterator[str]:

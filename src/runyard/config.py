@@ -7,6 +7,7 @@ file. With neither, the defaults give a working service: SQLite in the data fold
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ from runyard.wire.units import Duration, Size
 
 SYSTEM_FILE = Path("/etc/runyard/runyard.toml")
 DAY_S = 86400.0
+_KEY_ITSELF = re.compile(r"[0-9a-fA-F]{64}|[A-Za-z0-9+/_-]{43}=?")
 
 
 class Section(BaseModel):
@@ -117,6 +119,25 @@ class ObjectStoreSection(Section):
             if not name.startswith(("aws_", "google_", "azure_")) or name.endswith("_allow_http"):
                 raise ValueError(
                     f"{name!r} is no option; write aws_…, google_… or azure_… (plain HTTP: object_store.allow_http)"
+                )
+        return value
+
+
+class SecretsSection(Section):
+    """`keys` seal what is stored: an absolute path each, or `env:VARIABLE`. The first one seals, all of them open. With
+    none a key is made in the data folder on SQLite, and on a shared ledger there are no secrets."""
+
+    keys: list[str] = []
+
+    @field_validator("keys")
+    @classmethod
+    def _are_places(cls, value: list[str]) -> list[str]:
+        """What stands here may be a key, pasted in the wrong place: it is never repeated (I11)."""
+        for number, source in enumerate(value, start=1):
+            is_key = _KEY_ITSELF.fullmatch(source) is not None
+            if is_key or not source.startswith(("/", "env:")):
+                raise ValueError(
+                    f"entry {number} is neither the absolute path of a file nor env:VARIABLE; put the key into one"
                 )
         return value
 
@@ -242,6 +263,7 @@ class Settings(BaseSettings):
     artifacts: ArtifactsSection = ArtifactsSection()
     workspaces: WorkspacesSection = WorkspacesSection()
     object_store: ObjectStoreSection = ObjectStoreSection()
+    secrets: SecretsSection = SecretsSection()
     retention: RetentionSection = RetentionSection()
     registry_cache: RegistryCacheSection = RegistryCacheSection()
     queues: dict[Name, QueueSection] = {}
@@ -339,6 +361,6 @@ def _problems(error: ValidationError) -> str:
 def _given(problem: ErrorDetails) -> str:
     """The value, but no password or key (I11), nor a whole table, which may hold one."""
     value, place = problem["input"], [str(part) for part in problem["loc"]]
-    if isinstance(value, dict) or "password" in place or place[0] == "object_store":
+    if isinstance(value, dict) or "password" in place or place[0] in ("object_store", "secrets"):
         return ""
     return f" (given: {value!r:.80})"

@@ -30,6 +30,11 @@ class Folders:
         return self.data / "admin.token"
 
     @property
+    def secrets_key(self) -> Path:
+        """The key that is made where none is configured."""
+        return self.data / "secrets.key"
+
+    @property
     def logs(self) -> Path:
         return self.logs_elsewhere or self.data / "logs"
 

@@ -25,6 +25,8 @@ from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succ
 from runyard.model.pool import Fence, PoolHealth, WaitCode, soon
 from runyard.model.token import Scope, Token
 from runyard.policy.retry import decide
+from runyard.secrets.sealing import KeyRing
+from runyard.secrets.store import SecretStore
 from runyard.web.application import install_pages
 from tests.factories import a_pool_settings
 
@@ -51,6 +53,7 @@ class Service:
     logs: FileLogStore
     artifacts: FileArtifactStore
     clock: ShiftedClock
+    secrets: SecretStore
     unready: list[str] = field(default_factory=list)
     _fence: Fence | None = None
 
@@ -153,10 +156,12 @@ async def a_service(tmp_path: Path, *, bounds: OpenBounds | None = None) -> Asyn
     async def render_metrics() -> bytes:
         return b"runyard_up 1\n"
 
+    secrets = SecretStore(ledger, KeyRing([b"k" * 32]), realm="test")
     services = ApiServices(
         ledger=ledger,
         logs=logs,
         artifacts=artifacts,
+        secrets=secrets,
         clock=clock,
         render_metrics=render_metrics,
         is_ready=lambda: unready[0] if unready else None,
@@ -165,7 +170,7 @@ async def a_service(tmp_path: Path, *, bounds: OpenBounds | None = None) -> Asyn
     try:
         app = create_application(services)
         install_pages(app)  # as the service does: what holds for the API holds beside the pages
-        yield Service(app, ledger, logs, artifacts, clock, unready)
+        yield Service(app, ledger, logs, artifacts, clock, secrets, unready)
     finally:
         logs.close()
         await ledger.close()

@@ -21,6 +21,8 @@ from runyard.model.attempt import Progress
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, succeeded
 from runyard.model.token import Scope, Token
 from runyard.policy import retry
+from runyard.secrets.sealing import KeyRing
+from runyard.secrets.store import SecretStore
 from tests.factories import a_pool_settings
 
 TOKEN = "the-token-of-the-tests"
@@ -76,6 +78,7 @@ class Served:
         self.port = listener.getsockname()[1]
         services = ApiServices(
             ledger=self.ledger, logs=self.logs, artifacts=self.artifacts, clock=self.clock,
+            secrets=SecretStore(self.ledger, KeyRing([b"k" * 32]), realm="test"),
             render_metrics=_no_metrics, is_ready=lambda: None,
         )  # fmt: skip
         config = uvicorn.Config(create_application(services), log_config=None, lifespan="off", ws="none")

@@ -131,6 +131,7 @@ Operator = Annotated[Call, _guard(Scope.OPERATE)]
 Admin = Annotated[Call, _guard(Scope.ADMIN)]
 TenantReader = Annotated[Call, _tenant_guard(Scope.READ)]
 TenantSubmitter = Annotated[Call, _tenant_guard(Scope.SUBMIT)]
+TenantOperator = Annotated[Call, _tenant_guard(Scope.OPERATE)]
 
 
 async def authorise(request: Request, scope: Scope, tenant: str | None = None) -> Call:

@@ -18,6 +18,7 @@ from runyard.model.operation import Operation
 from runyard.model.outcome import Reason
 from runyard.model.pool import Pool
 from runyard.model.queue import Queue, Tenant
+from runyard.model.secret import StoredSecret
 from runyard.model.token import Token
 from runyard.wire.answers import (
     AttemptAnswer,
@@ -31,6 +32,7 @@ from runyard.wire.answers import (
     ProgressAnswer,
     QueueAnswer,
     ReasonAnswer,
+    SecretAnswer,
     TenantAnswer,
     TokenAnswer,
     UsageAnswer,
@@ -234,6 +236,21 @@ def token_answer(token: Token, secret: str | None = None) -> TokenAnswer:
         created_at=datetime.fromtimestamp(token.created_at, UTC),
         expires_at=time_of(token.expires_at),
         token=secret,
+    )
+
+
+def secret_answer(secret: StoredSecret, *, is_readable: bool) -> SecretAnswer:
+    return SecretAnswer(
+        name=secret.name,
+        tenant=secret.tenant,
+        queues=None if secret.queues is None else list(secret.queues),
+        created_at=datetime.fromtimestamp(secret.created_at, UTC),
+        changed_at=datetime.fromtimestamp(secret.changed_at, UTC),
+        changed_by=secret.changed_by,
+        last_used_at=time_of(secret.last_used_at),
+        last_used_by=secret.last_used_by,
+        key_id=secret.key_id,
+        readable=is_readable,
     )
 
 

@@ -12,9 +12,12 @@ from pydantic.json_schema import models_json_schema
 
 from runyard.wire.answers import ErrorAnswer
 from runyard.wire.job_document import BatchDocument, JobDocument
-from runyard.wire.requests import QueuePut, RetryPost, TenantPut, TokenPost
+from runyard.wire.requests import QueuePut, RetryPost, SecretPut, TenantPut, TokenPost
 
-BODIES: tuple[type[BaseModel], ...] = (JobDocument, BatchDocument, QueuePut, TenantPut, TokenPost, RetryPost)
+BODIES: tuple[type[BaseModel], ...] = (
+    *(JobDocument, BatchDocument, QueuePut, TenantPut, TokenPost, RetryPost),
+    SecretPut,
+)
 _ALWAYS = (401, 403, 422, 503)
 _SAID_ONCE = """Runs jobs from queues, isolated, wherever there is room.
 

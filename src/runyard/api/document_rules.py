@@ -9,6 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
+from runyard.api.document_secrets import secret_problems
 from runyard.api.errors import InvalidDocument, NotBuilt
 from runyard.model.errors import Invalid
 from runyard.wire.job_document import (
@@ -39,9 +40,6 @@ def check_is_built(document: JobDocument) -> None:
 
 
 def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
-    secret = "remove it; and put no secret into env instead, where everyone who may read the job sees it"
-    if document.secrets:
-        yield "secrets", secret
     if document.services:
         yield "services", "remove it, and start what the steps need in a step"
     if isinstance(document.network, NetworkAllowDocument):
@@ -55,6 +53,7 @@ def check_bounds(document: JobDocument) -> None:
         *_step_problems(document),
         *_file_problems(document),
         *_git_problems(document),
+        *secret_problems(document),
     ]
     if problems:
         raise InvalidDocument(problems)

@@ -38,6 +38,7 @@ from runyard.model.errors import (
     LedgerUnavailable,
     NotFound,
     RunyardError,
+    SecretsUnavailable,
     StoreUnavailable,
     TooMany,
     UserError,
@@ -101,6 +102,7 @@ STATUS_OF: dict[type[RunyardError], int] = {
     Invalid: 422,
     TooMany: 429,
     LedgerUnavailable: 503,
+    SecretsUnavailable: 503,
     StoreUnavailable: 503,
 }
 _CODE_OF_STATUS = {

@@ -17,11 +17,13 @@ from runyard.model.job import (
     Workspace,
 )
 from runyard.model.requirements import Isolation, Requirements
+from runyard.model.secret import SecretUse
 from runyard.wire.job_document import (
     FileContentDocument,
     GitDocument,
     JobDocument,
     RequirementsDocument,
+    SecretDocument,
     StepDocument,
     WorkspaceDocument,
 )
@@ -54,6 +56,7 @@ def spec_of(document: JobDocument) -> JobSpec:
             NamedCache(key=cache.key, path=cache.path, restore=tuple(cache.restore))
             for cache in document.cache
         ),
+        secrets=tuple(_secret_of(secret) for secret in document.secrets),
     )
 
 
@@ -69,7 +72,13 @@ def _step_of(step: StepDocument, number: int) -> Step:
         timeout_s=step.timeout,
         condition=StepCondition(step.condition),
         image=step.image,
+        secrets=tuple(_secret_of(secret) for secret in step.secrets),
     )
+
+
+def _secret_of(secret: SecretDocument) -> SecretUse:
+    env = secret.env if secret.env is not None or secret.file is not None else secret.name.upper()
+    return SecretUse(name=secret.name, env=env, path=secret.file)
 
 
 def _workspace_of(workspace: WorkspaceDocument) -> Workspace:
@@ -138,6 +147,7 @@ def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
         "network": needs.network,
         "artifacts": list(spec.artifacts),
         "outputs": dict(spec.outputs),
+        "secrets": [_secret_document(secret) for secret in spec.secrets],
         "cache": [
             {"key": cache.key, "path": cache.path, "restore": list(cache.restore)} for cache in spec.cache
         ],
@@ -157,7 +167,13 @@ def _step_document(step: Step) -> dict[str, Any]:
         "env": dict(step.env),
         "timeout": step.timeout_s,
         "if": step.condition.value,
+        "secrets": [_secret_document(secret) for secret in step.secrets],
     }
+
+
+def _secret_document(secret: SecretUse) -> dict[str, Any]:
+    where = {"env": secret.env} if secret.env is not None else {"file": secret.path}
+    return {"name": secret.name, **where}
 
 
 def _workspace_document(workspace: Workspace) -> dict[str, Any]:

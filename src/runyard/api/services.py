@@ -15,6 +15,7 @@ from runyard.model.clock import Clock
 from runyard.model.pool import Pool
 from runyard.model.queue import Queue
 from runyard.model.token import Token
+from runyard.secrets.store import SecretStore
 
 TOKEN_TTL_S = 2.0
 SETTINGS_TTL_S = 1.0
@@ -29,6 +30,7 @@ class ApiServices:
     ledger: Ledger
     logs: LogStore
     artifacts: ArtifactStore
+    secrets: SecretStore
     clock: Clock
     render_metrics: Callable[[], Awaitable[bytes]]
     is_ready: Callable[[], str | None]

@@ -62,8 +62,8 @@ def _load(path: Path | None) -> Settings | None:
 
 
 def _is_what_serve_takes(settings: Settings) -> bool:
-    """What only the composition root knows: providers, their options, the ledger's address, queues."""
-    from runyard.app import check_settings
+    """What only the composition root knows: providers, their options, the ledger's address, queues, keys."""
+    from runyard.app import check_settings, settings_notes
     from runyard.model.errors import ConfigError
 
     try:
@@ -71,6 +71,8 @@ def _is_what_serve_takes(settings: Settings) -> bool:
     except ConfigError as error:
         say(error.message)
         return False
+    for note in settings_notes(settings):
+        say(note)
     return True
 
 

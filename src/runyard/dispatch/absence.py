@@ -12,7 +12,7 @@ import asyncio
 import structlog
 
 from runyard.model.errors import ProviderError
-from runyard.providers.port import Provider
+from runyard.providers.port import Provider, ResourceListing
 
 APART_S_MIN = 60.0
 """More than a lease and the deadline of a call: so long may an earlier owner's create be on its way."""
@@ -38,13 +38,8 @@ class Absence:
         """Looks once more; what cannot be listed proves nothing, either way."""
         loop = asyncio.get_running_loop()
         asked_at_s = loop.time()
-        try:
-            async with asyncio.timeout(LIST_DEADLINE_S):
-                listing = await self._provider.list_resources()
-        except (ProviderError, TimeoutError):
-            return False
-        except Exception:  # a bug in a provider: as if it had not answered
-            log.exception("listing_failed", resource=self._name)
+        listing = await self._list()
+        if listing is None:
             return False
         if any(resource.name == self._name for resource in listing.resources):
             self.doubt()
@@ -54,3 +49,18 @@ class Absence:
         if self._absent_since_s is None:
             self._absent_since_s = loop.time()
         return asked_at_s - self._absent_since_s >= self._apart_s
+
+    async def is_listed(self) -> bool:
+        """Whether it is there for certain."""
+        listing = await self._list()
+        return listing is not None and any(resource.name == self._name for resource in listing.resources)
+
+    async def _list(self) -> ResourceListing | None:
+        try:
+            async with asyncio.timeout(LIST_DEADLINE_S):
+                return await self._provider.list_resources()
+        except (ProviderError, TimeoutError):
+            return None
+        except Exception:  # a bug in a provider: as if it had not answered
+            log.exception("listing_failed", resource=self._name)
+            return None

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from runyard.dispatch.masked_log import MaskedLog
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.records import LeaseRecords
 from runyard.dispatch.telemetry import CacheUse, cache_use
 from runyard.ledger.port import Ledger
+from runyard.logs.masking import Masks
 from runyard.logs.port import LogSink
 from runyard.model.attempt import PROGRESS_CHARS_MAX, AttemptKey, Progress, merge_placement
 from runyard.model.errors import Fenced, LedgerUnavailable, Unreachable
+from runyard.model.outcome import Outcome
+from runyard.model.secret import SecretValue
 
 RUNNING_DELAY_S = 0.015
 STATUS_DELAY_S = 0.5
@@ -59,7 +64,8 @@ class AttemptContext:
         self._artifact_directory = artifact_directory
         self._log_sink = log_sink
         self._artifact_sink = artifact_sink
-        self._log: LogSink | None = None
+        self._masks = Masks(())
+        self._log: _Log | MaskedLog | None = None
         self._artifacts: ArtifactSink | None = None
         self._running: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
@@ -78,6 +84,23 @@ class AttemptContext:
     def may_create(self, within_s: float) -> bool:
         return self._lease.outlasts(within_s)
 
+    # -- what it hides --------------------------------------------------------------------------------------------
+    def hide(self, secrets: Sequence[SecretValue]) -> None:
+        """From now on these are in nothing that passes here. To be called before the attempt can tell anything."""
+        self._masks = Masks(secret.value for secret in secrets)
+
+    def masked(self, text: str) -> str:
+        if not self._masks.forms:
+            return text
+        return self._masks.mask(text.encode(errors="replace")).decode(errors="replace")
+
+    def masked_outcome(self, outcome: Outcome) -> Outcome:
+        """What a place says of an end may quote what it was given."""
+        reason = outcome.reason
+        if reason is None or not self._masks.forms:
+            return outcome
+        return replace(outcome, reason=replace(reason, message=self.masked(reason.message)))
+
     # -- where it writes ------------------------------------------------------------------------------------------
     @property
     def log_directory(self) -> Path:
@@ -92,6 +115,8 @@ class AttemptContext:
         if self._log is None:
             assert self._log_sink is not None, "this context was made without a log"
             self._log = _Log(self._log_sink())
+            if self._masks.forms:
+                self._log = MaskedLog(self._log, self._masks)
         return self._log
 
     @property
@@ -113,10 +138,10 @@ class AttemptContext:
             self._running = asyncio.create_task(self._record_running())
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
-        self.outputs.update(outputs)
+        self.outputs.update({name: self.masked(text) for name, text in outputs.items()})
 
     async def record_placement(self, facts: Mapping[str, str]) -> None:
-        merged = merge_placement(self.placement, facts)
+        merged = merge_placement(self.placement, {name: self.masked(fact) for name, fact in facts.items()})
         if merged != self.placement:
             self.placement = merged
             self._tell()
@@ -137,7 +162,7 @@ class AttemptContext:
         self._progress = None
         if text is not None:
             self._progress = Progress(
-                text=text[:PROGRESS_CHARS_MAX],
+                text=self.masked(text)[:PROGRESS_CHARS_MAX],
                 at=self._lease.now(),
                 fraction=None if fraction is None else min(1.0, max(0.0, fraction)),
                 done_bytes=done_bytes,
@@ -147,6 +172,8 @@ class AttemptContext:
 
     async def close(self) -> None:
         """Ends what is still under way here; the outcome carries the phases and the placement."""
+        if isinstance(self._log, MaskedLog):
+            await self._log.finish()
         for task in (self._running, self._telling):
             if task is not None:
                 task.cancel()

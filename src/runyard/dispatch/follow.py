@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
@@ -22,10 +25,13 @@ from runyard.model.errors import (
     ProviderDenied,
     ProviderError,
     QuotaExceeded,
+    SecretsUnavailable,
     Throttled,
+    UserError,
 )
 from runyard.model.job import Job, JobState
 from runyard.model.outcome import Outcome, ReasonCode, lost, refused
+from runyard.model.secret import SecretValue
 from runyard.policy import retry
 from runyard.providers.port import AttemptRequest, Provider
 
@@ -42,6 +48,13 @@ BeforeSettle = Callable[[AttemptKey], Awaitable[None]]
 log = structlog.get_logger()
 
 
+class HandOut(Protocol):
+    """Resolves an attempt's secrets and notes that it gets them. Raises UserError where it may not have one,
+    SecretsUnavailable where one does not open here, LedgerUnavailable."""
+
+    async def __call__(self, job: Job, key: AttemptKey, *, pool: str) -> tuple[SecretValue, ...]: ...
+
+
 class AttemptFollower:
     """Follows one attempt. Cancelling `run` leaves the attempt running (the service stops, or lost the pool)."""
 
@@ -55,6 +68,7 @@ class AttemptFollower:
         context: AttemptContext,
         before_settle: BeforeSettle | None = None,
         telemetry: Telemetry | None = None,
+        hand_out: HandOut | None = None,
         is_adopted: bool = False,
     ) -> None:
         self.job = claimed.job
@@ -65,6 +79,8 @@ class AttemptFollower:
         self._context = context
         self._before_settle = before_settle
         self._telemetry = telemetry or NoTelemetry()
+        self._hand_out = hand_out
+        self._secrets: tuple[SecretValue, ...] | None = None if claimed.job.spec.has_secrets else ()
         self._may_exist = is_adopted
         self._stop_asked = False
         self._was_seen = claimed.attempt.started_at is not None
@@ -159,8 +175,12 @@ class AttemptFollower:
         while True:
             if not self._lease.holds():
                 raise Fenced(f"the lease of pool '{self.attempt.pool}' ran out")
+            secrets = await self._resolved_secrets()
+            if isinstance(secrets, Outcome):
+                return secrets
             try:
-                return await self._provider.run_job(request, self._context)
+                outcome = await self._provider.run_job(replace(request, secrets=secrets), self._context)
+                return self._context.masked_outcome(outcome)
             except IsolationUnavailable as error:
                 return refused(ReasonCode.ISOLATION, error.message)
             except ProviderError as error:
@@ -168,15 +188,51 @@ class AttemptFollower:
                 if refusal is None:
                     self._absence.doubt()
                 elif not self._may_exist or await self._absence.is_proven():
-                    self._log.info("attempt_not_started", error=error.message)
-                    return refusal
-                self._log.warning("provider_unreachable", error=error.message, retry_s=delay_s)
+                    self._log.info("attempt_not_started", error=self._context.masked(error.message))
+                    return self._context.masked_outcome(refusal)
+                self._log.warning(
+                    "provider_unreachable", error=self._context.masked(error.message), retry_s=delay_s
+                )
             except Exception:  # a bug in a provider must not orphan the attempt: it may well be running
                 self._absence.doubt()
-                self._log.exception("provider_failed", retry_s=delay_s)
+                trace = self._context.masked(traceback.format_exc())
+                self._log.error("provider_failed", retry_s=delay_s, exception=trace)
             self._may_exist = True
             await asyncio.sleep(delay_s)
             delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
+
+    async def _resolved_secrets(self) -> tuple[SecretValue, ...] | Outcome:
+        """For the next call of run_job; or the attempt's end, where it cannot have them. One that is there already has
+        what it got, and is followed without: its place is not made again."""
+        delay_s = PROVIDER_RETRY_FIRST_S
+        while self._secrets is None:
+            if not self._lease.holds():
+                raise Fenced(f"the lease of pool '{self.attempt.pool}' ran out")
+            try:
+                self._secrets = await self._handed_out()
+                self._context.hide(self._secrets)
+                break
+            except UserError as error:
+                end = refused(ReasonCode.SECRET, error.message)
+            except SecretsUnavailable as error:
+                end = lost(error.message, was_seen=self._was_seen)
+            except LedgerUnavailable as error:
+                self._log.error("ledger_unavailable", error=error.message, retry_s=LEDGER_RETRY_S)
+                await asyncio.sleep(LEDGER_RETRY_S)
+                continue
+            self._log.warning("secrets_not_handed_out", error=end.reason.message if end.reason else "")
+            if not self._may_exist or await self._absence.is_proven():
+                return end
+            if self._was_seen or await self._absence.is_listed():
+                return ()
+            await asyncio.sleep(delay_s)
+            delay_s = min(delay_s * 2, PROVIDER_RETRY_MAX_S)
+        return self._secrets
+
+    async def _handed_out(self) -> tuple[SecretValue, ...]:
+        if self._hand_out is None:
+            raise SecretsUnavailable("this dispatcher hands out no secrets")
+        return await self._hand_out(self.job, self.key, pool=self.attempt.pool)
 
     def _refusal(self, error: ProviderError) -> Outcome | None:
         """What a refusal means where nothing was started; None where it is none. A later call than the first, or an

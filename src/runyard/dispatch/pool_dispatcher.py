@@ -13,7 +13,7 @@ import structlog
 
 from runyard.dispatch.aftermath import Aftermath
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower, BeforeSettle
+from runyard.dispatch.follow import CALL_DEADLINE_S, AttemptFollower, BeforeSettle, HandOut
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import LEASE_S, PoolLease
 from runyard.dispatch.records import LeaseRecords
@@ -65,6 +65,7 @@ class PoolDispatcher:
         renewal: Renewal | None = None,
         before_settle: BeforeSettle | None = None,
         telemetry: Telemetry | None = None,
+        hand_out: HandOut | None = None,
         lease_s: float = LEASE_S,
         timer_s: float = TIMER_S,
     ) -> None:
@@ -79,6 +80,7 @@ class PoolDispatcher:
         self._renewal = renewal or LoopRenewal(ledger)
         self._before_settle = before_settle
         self._telemetry = telemetry or NoTelemetry()
+        self._hand_out = hand_out
         self._lease_s = lease_s
         self._timer_s = timer_s
         self._followers: dict[AttemptKey, AttemptFollower] = {}
@@ -403,6 +405,7 @@ class PoolDispatcher:
             context=self._context_of(claimed, lease),
             before_settle=self._before_settle,
             telemetry=self._telemetry,
+            hand_out=self._hand_out,
             is_adopted=is_adopted,
         )
         self._followers[follower.key] = follower

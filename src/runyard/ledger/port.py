@@ -23,6 +23,7 @@ from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.secret import StoredSecret
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
 from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
@@ -476,6 +477,41 @@ class Ledger(Protocol):
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         """The oldest lines that are older than that time."""
+        ...
+
+    # -- secrets ----------------------------------------------------------------------------------------------------
+    async def put_secret(self, secret: StoredSecret) -> None:
+        """Makes or replaces it; a replaced one keeps when it was made and when it was used."""
+        ...
+
+    async def get_secret(self, tenant: str, name: str) -> StoredSecret | None: ...
+
+    async def list_secrets(self, tenant: str | None, *, limit: int) -> list[StoredSecret]:
+        """Of the tenant, None: of all, by tenant and name."""
+        ...
+
+    async def delete_secret(self, tenant: str, name: str) -> bool:
+        """True for the one caller that removed it."""
+        ...
+
+    async def note_secrets_used(
+        self, uses: Sequence[tuple[StoredSecret, AuditLine]], *, attempt: str
+    ) -> None:
+        """Before they are handed to the attempt of that resource name: when each was used, by which, and its line."""
+        ...
+
+    async def count_secret_keys(self) -> dict[str, int]:
+        """How many secrets each key seals, by key id."""
+        ...
+
+    async def list_secrets_of_key(self, key_id: str, *, limit: int) -> list[StoredSecret]: ...
+
+    async def reseal_secret(self, seen: StoredSecret, *, key_id: str, sealed: bytes) -> bool:
+        """The same value under another key. False where it is no longer what was seen."""
+        ...
+
+    async def secret_realm(self, proposed: str) -> str:
+        """The name of this ledger that every secret is bound to: `proposed` for the first who asks."""
         ...
 
     # -- history --------------------------------------------------------------------------------------------------

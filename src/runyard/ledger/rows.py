@@ -34,6 +34,7 @@ from runyard.model.pool import (
 )
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
 from runyard.model.requirements import Requirements, resource_seconds
+from runyard.model.secret import StoredSecret
 from runyard.model.token import Scope, Token, TokenKind
 from runyard.model.waiting import TenantDepth, TenantShare
 
@@ -343,6 +344,36 @@ def audit_columns(line: AuditLine) -> dict[str, Any]:
         "subject": line.subject,
         "details": to_json(line.details),
     }
+
+
+def secret_columns(secret: StoredSecret) -> dict[str, Any]:
+    return {
+        "tenant": secret.tenant,
+        "name": secret.name,
+        "version": secret.version,
+        "key_id": secret.key_id,
+        "sealed": secret.sealed,
+        "queues": None if secret.queues is None else to_json(secret.queues),
+        "created_at": secret.created_at,
+        "changed_at": secret.changed_at,
+        "changed_by": secret.changed_by,
+    }
+
+
+def secret_of(row: Row) -> StoredSecret:
+    return StoredSecret(
+        tenant=row["tenant"],
+        name=row["name"],
+        version=row["version"],
+        key_id=row["key_id"],
+        sealed=row["sealed"],
+        queues=None if row["queues"] is None else _names.decode(row["queues"]),
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        changed_by=row["changed_by"],
+        last_used_at=row["last_used_at"],
+        last_used_by=row["last_used_by"],
+    )
 
 
 def history_columns(row: HistoryRow) -> dict[str, Any]:

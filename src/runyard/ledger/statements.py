@@ -253,3 +253,40 @@ DELETE_HISTORY = """
         SELECT DISTINCT bucket FROM history WHERE bucket < :before ORDER BY bucket LIMIT :limit
     )
 """
+
+PUT_SECRET = """
+    INSERT INTO secrets (tenant, name, version, key_id, sealed, queues, created_at, changed_at, changed_by)
+    VALUES (:tenant, :name, :version, :key_id, :sealed, :queues, :created_at, :changed_at, :changed_by)
+    ON CONFLICT (tenant, name) DO UPDATE SET
+        version = excluded.version, key_id = excluded.key_id, sealed = excluded.sealed, queues = excluded.queues,
+        changed_at = excluded.changed_at, changed_by = excluded.changed_by
+"""
+
+GET_SECRET = "SELECT * FROM secrets WHERE tenant = :tenant AND name = :name"
+
+LIST_SECRETS = "SELECT * FROM secrets WHERE tenant = :tenant ORDER BY name LIMIT :limit"
+
+LIST_ALL_SECRETS = "SELECT * FROM secrets ORDER BY tenant, name LIMIT :limit"
+
+DELETE_SECRET = "DELETE FROM secrets WHERE tenant = :tenant AND name = :name"
+
+NOTE_SECRET_USED = """
+    UPDATE secrets SET last_used_at = :at, last_used_by = :attempt
+    WHERE tenant = :tenant AND name = :name AND version = :version
+"""
+
+SECRET_KEYS_MAX = 1000
+
+COUNT_SECRET_KEYS = (
+    "SELECT key_id, count(*) AS held FROM secrets GROUP BY key_id ORDER BY key_id LIMIT :limit"
+)
+
+LIST_SECRETS_OF_KEY = "SELECT * FROM secrets WHERE key_id = :key_id ORDER BY tenant, name LIMIT :limit"
+
+RESEAL_SECRET = """
+    UPDATE secrets SET key_id = :key_id, sealed = :sealed
+    WHERE tenant = :tenant AND name = :name AND version = :version AND key_id = :seen_key_id
+"""
+
+MAKE_SECRET_REALM = "INSERT INTO secret_realm (one, name) VALUES (1, :name) ON CONFLICT (one) DO NOTHING"
+SECRET_REALM = "SELECT name FROM secret_realm WHERE one = 1"

@@ -23,7 +23,7 @@ LINE_BYTES_MIN = 8
 SHOWN_BYTES_MAX = 7
 _WRAPPED_AT = (64, 76)  # openssl's base64 and coreutils'
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_LEFT_ALONE = (frozenset(), frozenset(b"/"), frozenset(b"!'()*"))  # strict; Python's quote; JavaScript's URI component
+_LEFT_ALONE = (b"", b"/", b"!'()*")  # by the strict, by Python's quote, by JavaScript's encodeURIComponent
 _PROBE_BYTES = 16
 
 Span = tuple[int, int]

@@ -10,6 +10,7 @@
     │   └── TooMany               a bound is reached; the same request may pass later
     ├── OperatorError             whoever runs the service can cure it
     │   ├── ConfigError           the configuration is wrong; lists every problem at once
+    │   ├── SecretsUnavailable    no key for a secret here, or its row is not what was sealed
     │   ├── StoreUnavailable      the object store cannot be reached, or refuses us; what waits is kept and sent later
     │   ├── LedgerUnavailable     the database cannot be reached, written or understood
     │   └── IsolationUnavailable  this host cannot isolate as demanded; nothing was run
@@ -91,6 +92,10 @@ class ConfigError(OperatorError):
 
 class LedgerUnavailable(OperatorError):
     code = "ledger_unavailable"
+
+
+class SecretsUnavailable(OperatorError):
+    code = "secrets_unavailable"
 
 
 class StoreUnavailable(OperatorError):

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from runyard.model.outcome import Reason
 from runyard.model.requirements import Requirements
+from runyard.model.secret import SecretUse
 
 
 class JobState(StrEnum):
@@ -55,7 +56,7 @@ class StepCondition(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """One command. `command` is the whole argument vector; `dir` is relative to the workspace or absolute inside;
-    `image` is the one it runs in, None for the pool's own system."""
+    `image` is the one it runs in, None for the pool's own system; `secrets` are for it alone, beside the job's."""
 
     name: str
     command: tuple[str, ...]
@@ -64,6 +65,7 @@ class Step:
     timeout_s: float | None = None
     condition: StepCondition = StepCondition.SUCCESS
     image: str | None = None
+    secrets: tuple[SecretUse, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,10 +147,15 @@ class JobSpec:
     artifacts: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     cache: tuple[NamedCache, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
 
     def image_of(self, step: Step) -> str | None:
         """The image that a step runs in; None is the pool's own system."""
         return step.image if step.image is not None else self.image
+
+    @property
+    def has_secrets(self) -> bool:
+        return bool(self.secrets) or any(step.secrets for step in self.steps)
 
     @property
     def images(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class ReasonCode(StrEnum):
     IMAGE = "image"
     WORKSPACE = "workspace"
     ARTIFACTS = "artifacts"
+    SECRET = "secret"  # one that the job names is missing, or not for it
     CANCELED = "canceled"
     HOST_LOST = "host_lost"
     ISOLATION = "isolation"

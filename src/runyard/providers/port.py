@@ -20,6 +20,7 @@ from runyard.model.machine import Binding, Machine, MachineState
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, Demand, Supply
 from runyard.model.requirements import Isolation, Requirements
+from runyard.model.secret import SecretValue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ class ProviderConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRequest:
     """An attempt to be run: who it is, what it does, in which slot of the pool. `env` holds what Runyard adds to each
-    step's environment (RUNYARD_JOB and its kin)."""
+    step's environment (RUNYARD_JOB and its kin). `secrets` are resolved right before each call of `run_job`: for each
+    step those that `is_for` it, as model.secret.SecretValue says. They are this call's alone: keep them in memory."""
 
     key: AttemptKey
     job_id: str
@@ -69,6 +71,7 @@ class AttemptRequest:
     slot: int
     epoch: int
     env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[SecretValue, ...] = field(default=(), repr=False)
 
 
 class LogSink(Protocol):

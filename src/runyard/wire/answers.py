@@ -277,6 +277,34 @@ class TokenList(Answer):
     tokens: list[TokenAnswer]
 
 
+class SecretAnswer(Answer):
+    """All that is told of a secret; its value is told to nobody. `queues` null is all; `last_used_by` is an attempt's
+    name; `readable` is whether the service has the key that sealed it, `key_id`."""
+
+    name: str
+    tenant: str
+    queues: list[str] | None = None
+    created_at: datetime
+    changed_at: datetime
+    changed_by: str
+    last_used_at: datetime | None = None
+    last_used_by: str | None = None
+    key_id: str
+    readable: bool
+
+
+class SecretList(Answer):
+    secrets: list[SecretAnswer]
+
+
+class RotationAnswer(Answer):
+    """`resealed` secrets are sealed by `key_id` now; `unreadable` counts those of keys that are not here, by key."""
+
+    key_id: str
+    resealed: int
+    unreadable: dict[str, int] = {}
+
+
 class EventAnswer(Answer):
     """One state change, the `data` of a server-sent event whose `id` is the cursor to go on from."""
 

@@ -7,15 +7,26 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from runyard.wire.units import CpuMillis, Duration, Size
 
 JOB_ID_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 NAME_PATTERN = r"^[a-z0-9]([-_.a-z0-9]{0,61}[a-z0-9])?$"
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+SECRET_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 LABEL_KEY_PATTERN = r"^[A-Za-z0-9]([-_./A-Za-z0-9]{0,61}[A-Za-z0-9])?$"
 SHA256_PATTERN = r"^[0-9a-f]{64}$"
+SECRETS_DIRECTORY = "/run/secrets"
+SECRETS_MAX = 100
 STEPS_MAX = 200
 FILES_MAX = 1000
 TEXT_BYTES_MAX = 128 * 1024
@@ -40,6 +51,9 @@ SHAPES = {
     ),
     ENV_NAME_PATTERN: Shape(
         "variable name", "use 1 to 255 letters, digits and underscores, with no digit at the beginning"
+    ),
+    SECRET_NAME_PATTERN: Shape(
+        "name of a secret", "use 1 to 63 letters, digits and underscores, with no digit at the beginning"
     ),
     LABEL_KEY_PATTERN: Shape(
         "label key",
@@ -66,6 +80,16 @@ def _within_workspace(path: str) -> str:
     return path
 
 
+def _secret_path(path: str) -> str:
+    """A file beneath the folder of secrets, without it."""
+    beneath = posixpath.normpath(_without_nul(path).removeprefix(f"{SECRETS_DIRECTORY}/"))
+    if path.endswith("/") or beneath.startswith(("/", "../")) or beneath in (".", ".."):
+        raise ValueError(
+            f"{path[:200]!r} is no file beneath {SECRETS_DIRECTORY}; write a path relative to it, without '..'"
+        )
+    return beneath
+
+
 def _cache_key(key: str) -> str:
     rest = re.sub(r"\{sha256:[^{}]+\}", "", key)
     if "{" in rest or "}" in rest:
@@ -88,10 +112,12 @@ def _cache_path(path: str) -> str:
 
 JobId = Annotated[str, StringConstraints(pattern=JOB_ID_PATTERN)]
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+SecretName = Annotated[str, StringConstraints(pattern=SECRET_NAME_PATTERN)]
 EnvName = Annotated[str, StringConstraints(pattern=ENV_NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=TEXT_BYTES_MAX), AfterValidator(_without_nul)]
 ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_without_nul)]
 WorkspacePath = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_within_workspace)]
+SecretPath = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_secret_path)]
 CacheKey = Annotated[ShortText, AfterValidator(_cache_key)]
 CachePath = Annotated[ShortText, AfterValidator(_cache_path)]
 LabelKey = Annotated[str, StringConstraints(pattern=LABEL_KEY_PATTERN)]
@@ -102,6 +128,33 @@ class Document(BaseModel):
     """Strict: an unknown key is an error that names it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SecretDocument(Document):
+    """As the variable `env`, by default the name in capitals, or as the file `file` beneath /run/secrets."""
+
+    name: SecretName
+    env: EnvName | None = None
+    file: SecretPath | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SecretDocument:
+        if self.env is not None and self.file is not None:
+            raise ValueError("a secret comes as `env` or as `file`; write one of the two")
+        return self
+
+
+def _named(secret: object) -> object:
+    """A name alone is short for a mapping that holds nothing else."""
+    return {"name": secret} if isinstance(secret, str) else secret
+
+
+Secrets = Annotated[
+    list[
+        Annotated[SecretDocument, BeforeValidator(_named, json_schema_input_type=SecretName | SecretDocument)]
+    ],
+    Field(max_length=SECRETS_MAX),
+]
 
 
 class StepDocument(Document):
@@ -116,6 +169,7 @@ class StepDocument(Document):
     env: Annotated[dict[EnvName, Text], Field(max_length=500)] = Field(default_factory=dict)
     timeout: Duration | None = None
     condition: Literal["success", "failure", "always"] = Field(default="success", alias="if")
+    secrets: Secrets = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _one_way_to_run(self) -> StepDocument:
@@ -217,7 +271,7 @@ class JobDocument(Document):
     network: Literal["none", "open"] | NetworkAllowDocument = "none"
     artifacts: Annotated[list[WorkspacePath], Field(max_length=200)] = Field(default_factory=list)
     outputs: Annotated[dict[EnvName, WorkspacePath], Field(max_length=200)] = Field(default_factory=dict)
-    secrets: Annotated[list[EnvName], Field(max_length=100)] = Field(default_factory=list)
+    secrets: Secrets = Field(default_factory=list)
     cache: Annotated[list[CacheDocument], Field(max_length=50)] = Field(default_factory=list)
     services: Annotated[dict[Name, ServiceDocument], Field(max_length=20)] = Field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from runyard.api.routes import (
     machines,
     pools,
     queues,
+    secrets,
     submitting,
     tenants,
     tokens,
@@ -29,6 +30,7 @@ ROUTERS = tuple(
         machines,
         events,
         tokens,
+        secrets,
         audit,
         health,
     )

@@ -15,6 +15,7 @@ from runyard.api.errors import error_body
 from runyard.api.job_answering import answer_job
 from runyard.api.job_lookup import find_job
 from runyard.api.secret import new_uid
+from runyard.api.secret_rules import check_secrets, refuse_without_secrets
 from runyard.api.submission import (
     NoPoolFits,
     Prepared,
@@ -81,6 +82,7 @@ async def _submit_one(call: Call, *, job_id: str | None = None) -> Response:
 
 
 async def _store(call: Call, job: NewJob, warnings: tuple[str, ...] = ()) -> Response:
+    await check_secrets(call, job)
     [answer] = await call.context.services.ledger.submit([job])
     if isinstance(answer, Exception):
         raise answer
@@ -121,7 +123,7 @@ async def post_batch(call: TenantSubmitter) -> Response:
     def prepare() -> list[Prepared | RunyardError]:
         return prepare_each(batch.jobs, lambda document: _submitter_of(call, document), surroundings)
 
-    prepared = await off_loop_if_large(len(body), prepare)
+    prepared = await refuse_without_secrets(call, await off_loop_if_large(len(body), prepare))
     jobs = [item.job for item in prepared if isinstance(item, Prepared)]
     stored = iter(await call.context.services.ledger.submit(jobs) if jobs else ())
     items = [_batch_item(next(stored) if isinstance(item, Prepared) else item) for item in prepared]

@@ -23,6 +23,7 @@ from runyard.ledger.postgresql import (
     pools,
     queues,
     retention,
+    secrets,
     waiting,
 )
 from runyard.ledger.postgresql.address import Address
@@ -42,6 +43,7 @@ from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.secret import StoredSecret
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
 from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
@@ -413,6 +415,36 @@ class PostgresqlLedger:
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         return await audit.delete_audit(self._database, before=before, limit=limit)
+
+    # -- secrets --------------------------------------------------------------------------------------------------
+    async def put_secret(self, secret: StoredSecret) -> None:
+        await secrets.put_secret(self._database, secret)
+
+    async def get_secret(self, tenant: str, name: str) -> StoredSecret | None:
+        return await self._read(lambda snapshot: secrets.get_secret(snapshot, tenant, name))
+
+    async def list_secrets(self, tenant: str | None, *, limit: int) -> list[StoredSecret]:
+        return await self._read(lambda snapshot: secrets.list_secrets(snapshot, tenant, limit=limit))
+
+    async def delete_secret(self, tenant: str, name: str) -> bool:
+        return await secrets.delete_secret(self._database, tenant, name)
+
+    async def note_secrets_used(
+        self, uses: Sequence[tuple[StoredSecret, AuditLine]], *, attempt: str
+    ) -> None:
+        await secrets.note_secrets_used(self._database, uses, attempt=attempt)
+
+    async def count_secret_keys(self) -> dict[str, int]:
+        return await self._read(secrets.count_secret_keys)
+
+    async def list_secrets_of_key(self, key_id: str, *, limit: int) -> list[StoredSecret]:
+        return await self._read(lambda snapshot: secrets.list_secrets_of_key(snapshot, key_id, limit=limit))
+
+    async def reseal_secret(self, seen: StoredSecret, *, key_id: str, sealed: bytes) -> bool:
+        return await secrets.reseal_secret(self._database, seen, key_id=key_id, sealed=sealed)
+
+    async def secret_realm(self, proposed: str) -> str:
+        return await secrets.secret_realm(self._database, proposed)
 
     # -- history --------------------------------------------------------------------------------------------------
     async def add_history(self, rows: Sequence[HistoryRow]) -> None:

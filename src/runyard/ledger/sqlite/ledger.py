@@ -23,6 +23,7 @@ from runyard.ledger.sqlite import (
     pools,
     queues,
     retention,
+    secrets,
     settling,
     tokens,
     waiting,
@@ -47,6 +48,7 @@ from runyard.model.operation import Operation, OperationKind
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, ClassDemand, Fence, Pool, PoolHealth, PoolSettings
 from runyard.model.queue import Queue, QueueSettings, Tenant, TenantSettings
+from runyard.model.secret import StoredSecret
 from runyard.model.token import Token
 from runyard.model.verdict import Decide
 from runyard.model.waiting import TenantDepth, TenantShare, WaitFacts
@@ -451,6 +453,36 @@ class SqliteLedger:
 
     async def delete_audit(self, *, before: float, limit: int) -> int:
         return await self._write(lambda tx: audit.delete_audit(tx, before=before, limit=limit))
+
+    # -- secrets --------------------------------------------------------------------------------------------------
+    async def put_secret(self, secret: StoredSecret) -> None:
+        await self._write(lambda tx: secrets.put_secret(tx, secret))
+
+    async def get_secret(self, tenant: str, name: str) -> StoredSecret | None:
+        return await self._read(lambda tx: secrets.get_secret(tx, tenant, name))
+
+    async def list_secrets(self, tenant: str | None, *, limit: int) -> list[StoredSecret]:
+        return await self._read(lambda tx: secrets.list_secrets(tx, tenant, limit=limit))
+
+    async def delete_secret(self, tenant: str, name: str) -> bool:
+        return await self._write(lambda tx: secrets.delete_secret(tx, tenant, name))
+
+    async def note_secrets_used(
+        self, uses: Sequence[tuple[StoredSecret, AuditLine]], *, attempt: str
+    ) -> None:
+        await self._write(lambda tx: secrets.note_secrets_used(tx, uses, attempt=attempt))
+
+    async def count_secret_keys(self) -> dict[str, int]:
+        return await self._read(secrets.count_secret_keys)
+
+    async def list_secrets_of_key(self, key_id: str, *, limit: int) -> list[StoredSecret]:
+        return await self._read(lambda tx: secrets.list_secrets_of_key(tx, key_id, limit=limit))
+
+    async def reseal_secret(self, seen: StoredSecret, *, key_id: str, sealed: bytes) -> bool:
+        return await self._write(lambda tx: secrets.reseal_secret(tx, seen, key_id=key_id, sealed=sealed))
+
+    async def secret_realm(self, proposed: str) -> str:
+        return await self._write(lambda tx: secrets.secret_realm(tx, proposed))
 
     # -- history --------------------------------------------------------------------------------------------------
     async def add_history(self, rows: Sequence[HistoryRow]) -> None:
