@@ -20,6 +20,7 @@ from runyard.host.probe import choose_bwrap, probe
 from runyard.host.runner import AttemptEnd, AttemptRunner
 from runyard.host.zygote_client import Zygote
 from runyard.model.outcome import Outcome
+from runyard.model.secret import SecretValue
 
 ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp/home", "LANG": "C.UTF-8"}
 USER_ID = 731_500_001
@@ -107,7 +108,7 @@ class World:
     async def run(self, *steps: PlanStep, **fields) -> Ran:
         return await self.run_plan(self.plan(*steps, **fields))
 
-    async def run_plan(self, plan: Plan, on_record=None) -> Ran:
+    async def run_plan(self, plan: Plan, on_record=None, secrets: tuple[SecretValue, ...] = ()) -> Ran:
         directory = self.directory(plan)
         records: list = []
 
@@ -116,7 +117,7 @@ class World:
             if on_record is not None:
                 await on_record(record)
 
-        end = await self.runner.run(directory, lambda: plan, keep)
+        end = await self.runner.run(directory, lambda: plan, keep, secrets=secrets)
         return Ran(end, directory, records)
 
 

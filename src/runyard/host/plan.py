@@ -135,7 +135,8 @@ class HostTree:
 class Plan:
     """`user_id` None: the attempt runs as the service's own user. `root_directory` None: the host's allow-list.
     `id_base` is the first host id of the slot's range, which images run in; None: there is one id only.
-    `start_limit_s` counts from `created_boottime` (CLOCK_BOOTTIME of the boot `boot_id`)."""
+    `start_limit_s` counts from `created_boottime` (CLOCK_BOOTTIME of the boot `boot_id`). `has_secrets`: the shim gets
+    them beside the plan, and runs nothing without them."""
 
     name: str
     boot_id: str
@@ -170,6 +171,7 @@ class Plan:
     artifacts: tuple[str, ...] = ()
     artifact_bytes_max: int = 10 << 30
     outputs: Mapping[str, str] = field(default_factory=dict)
+    has_secrets: bool = False
 
     def to_json(self) -> str:
         return json.dumps(_shallow(self), default=_shallow, separators=(",", ":"))

@@ -2,21 +2,25 @@
 
 A byte's offset in the file is its offset in the stream. Once an attempt's streams together used up the head of the
 log's budget, each goes on with a moving tail: what lies between is cut out of the file (a hole, so it costs no disk)
-and recorded. So a log of any length costs one buffer of memory and bounded disk.
+and recorded. So a log of any length costs one buffer of memory and bounded disk. Secrets are masked before anything is
+written; a stream goes on being masked over the steps, so that one that ends in the next step is found.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path
 
-from runyard.host.linux import punch_hole
+from runyard.host.linux import boottime, punch_hole
 from runyard.logs import layout
+from runyard.logs.masking import Masks, StreamMasker
 
 READ_BYTES = 64 * 1024
 TAIL_BYTES_MIN = 4096
 LAST_BYTES = 2048
+IDLE_S = 0.25
 
 
 class LogDiskFull(Exception):
@@ -26,14 +30,19 @@ class LogDiskFull(Exception):
 class AttemptLog:
     """The budget of one attempt's log, shared by its streams: half for the head, half for tails."""
 
-    def __init__(self, directory: str, bytes_max: int) -> None:
+    def __init__(self, directory: str, bytes_max: int, *, masks: Masks | None = None) -> None:
         self.directory = Path(directory)
+        self._masks = masks
+        self._maskers: dict[str, StreamMasker] = {}
         self._head_left = bytes_max // 2
         self._tail_left = bytes_max - self._head_left
 
     def open(self, step: str, stream: str) -> StreamLog:
         """Each stream may keep a quarter of the tail budget that is left, so that later steps still find some."""
-        return StreamLog(self, layout.stream_file(self.directory, step, stream), self._tail_left // 4)
+        masker = None
+        if self._masks is not None:
+            masker = self._maskers.setdefault(stream, StreamMasker(self._masks))
+        return StreamLog(self, layout.stream_file(self.directory, step, stream), self._tail_left // 4, masker)
 
     def take_head(self, wanted: int) -> int:
         taken = min(wanted, self._head_left)
@@ -45,9 +54,12 @@ class AttemptLog:
 
 
 class StreamLog:
-    """One stream's file; made when the first byte comes. `last` holds the stream's latest bytes."""
+    """One stream's file; made when the first byte comes. `last` holds the stream's latest bytes, `idle_at` is when what
+    a masker holds back is to be looked at (CLOCK_BOOTTIME), None: never."""
 
-    def __init__(self, log: AttemptLog, file: Path, tail_bytes: int) -> None:
+    def __init__(
+        self, log: AttemptLog, file: Path, tail_bytes: int, masker: StreamMasker | None = None
+    ) -> None:
         self._log = log
         self._file = file
         self._tail_bytes = max(tail_bytes, TAIL_BYTES_MIN)
@@ -55,7 +67,9 @@ class StreamLog:
         self._offset = 0
         self._cut_begin: int | None = None
         self._cut_end = 0
+        self._masker = masker
         self.last: bytes = b""
+        self.idle_at: float | None = None
 
     def drain(self, pipe: int) -> bool:
         """Moves one buffer from a pipe that never blocks. False at the end of the stream. The job can read its own
@@ -66,9 +80,30 @@ class StreamLog:
             return True
         if data:
             self.write(data)
+        else:
+            self._end()
         return bool(data)
 
     def write(self, data: bytes) -> None:
+        if self._masker is not None:
+            data = self._masker.feed(data)
+            self.idle_at = boottime() + IDLE_S if self._masker.held_bytes else None
+        self._keep(data)
+
+    def show_idle(self, now: float) -> None:
+        """Writes what may be shown of what is held back, where nothing came for a while."""
+        if self._masker is not None and self.idle_at is not None and now >= self.idle_at:
+            self.idle_at = None
+            self._keep(self._masker.idle())
+
+    def _end(self) -> None:
+        if self._masker is not None:
+            self.idle_at = None
+            self._keep(self._masker.end())
+
+    def _keep(self, data: bytes) -> None:
+        if not data:
+            return
         if self._fd < 0:
             self._open()
         try:
@@ -81,6 +116,8 @@ class StreamLog:
         self._account(len(data))
 
     def close(self) -> None:
+        with contextlib.suppress(LogDiskFull):
+            self._end()
         if self._fd < 0:
             return
         if self._cut_begin is not None:

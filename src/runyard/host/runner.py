@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runyard.host import journal
@@ -20,6 +20,7 @@ from runyard.host.linux import boot_id, boottime
 from runyard.host.plan import Plan
 from runyard.host.zygote_client import Zygote
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, Usage, lost
+from runyard.model.secret import SecretValue
 
 TIMER_S = 1.0
 STOP_MARGIN_S = 90.0  # draining, killing and what is collected after a stop take less
@@ -50,14 +51,20 @@ class AttemptRunner:
         self._watches = JournalWatches()
 
     async def run(
-        self, directory: AttemptDirectory, make_plan: Callable[[], Plan], on_record: OnRecord
+        self,
+        directory: AttemptDirectory,
+        make_plan: Callable[[], Plan],
+        on_record: OnRecord,
+        *,
+        secrets: Sequence[SecretValue] = (),
     ) -> AttemptEnd:
         """The attempt's end. `make_plan` is asked only where the directory has none yet; `on_record` gets each record
-        of the journal in order, from its beginning. Raises Unreachable where no shim could be started."""
+        of the journal in order, from its beginning; `secrets` are for the shim, if one is yet to be started. Raises
+        Unreachable where no shim could be started."""
         if not directory.exists:
             await _create(directory, make_plan())
         watch = self._watches.add(directory.path)
-        follower = _Follower(directory, self._zygote, watch, on_record, self._backstop)
+        follower = _Follower(directory, self._zygote, watch, on_record, self._backstop, secrets)
         try:
             return await follower.follow()
         finally:
@@ -109,12 +116,14 @@ class _Follower:
         watch: JournalWatch,
         on_record: OnRecord,
         backstop: _Backstop,
+        secrets: Sequence[SecretValue],
     ) -> None:
         self._directory = directory
         self._zygote = zygote
         self._watch = watch
         self._on_record = on_record
         self._backstop = backstop
+        self._secrets = secrets
         self._plan: Plan | None = None
         self._overdue: Outcome | None = None
         self._looked_at = boottime()
@@ -165,7 +174,7 @@ class _Follower:
         if self._directory.read_plan().boot_id != boot_id():
             return AttemptEnd(outcome=lost("the host was restarted before it began", was_seen=False))
         self._watch.changed.clear()
-        await self._zygote.start_shim(self._directory.path)
+        await self._zygote.start_shim(self._directory.path, self._secrets)
         return None
 
     async def _check_alive(self) -> AttemptEnd | None:

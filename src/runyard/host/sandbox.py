@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from runyard.model.secret import FILES_DIRECTORY
+
 INNER_ID = 1000
 USER_NAME = "runyard"
 HOSTNAME = "runyard"
 WORKSPACE, TMP, HOME, OUTPUTS = "/workspace", "/tmp", "/tmp/home", "/outputs"
+SECRETS = FILES_DIRECTORY
 MOUNT_POINTS = ("/proc", "/dev", WORKSPACE, TMP, OUTPUTS)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -47,7 +50,8 @@ class OverlayRoot:
 class Sandbox:
     """`inner_ids` are the user and group inside. `capabilities` are those over the sandbox's own ids.
     `device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
-    on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories."""
+    on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories;
+    `secret_files` come out of descriptors (path beneath SECRETS, number) onto a memory file system of the program's."""
 
     root: HostRoot | DirectoryRoot | OverlayRoot
     workspace: str
@@ -58,6 +62,7 @@ class Sandbox:
     device_directory: str | None = None
     files: tuple[tuple[str, str], ...] = ()
     folders: tuple[tuple[str, str], ...] = ()
+    secret_files: tuple[tuple[str, int], ...] = ()
     shm_bytes: int | None = None
     has_host_network: bool = False
     inner_ids: tuple[int, int] = (INNER_ID, INNER_ID)
@@ -96,6 +101,7 @@ def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
     arguments += ["--bind", sandbox.workspace, WORKSPACE, "--bind", sandbox.outputs, OUTPUTS]
     for source, target in (*sandbox.files, *sandbox.folders):
         arguments += ["--ro-bind", source, target]
+    arguments += _secrets(sandbox)
     if isinstance(sandbox.root, HostRoot):
         arguments += ["--remount-ro", "/"]
     arguments += ["--chdir", sandbox.directory, "--clearenv"]
@@ -123,6 +129,16 @@ def _root(root: HostRoot | DirectoryRoot | OverlayRoot) -> list[str]:
     for text, path in root.links:
         arguments += ["--symlink", text, path]
     return arguments
+
+
+def _secrets(sandbox: Sandbox) -> list[str]:
+    """Files that only the program's own user reads, on a tmpfs that ends with its sandbox and takes nothing more."""
+    if not sandbox.secret_files:
+        return []
+    arguments = ["--perms", "0755", "--tmpfs", SECRETS]
+    for path, number in sandbox.secret_files:
+        arguments += ["--perms", "0400", "--file", str(number), f"{SECRETS}/{path}"]
+    return [*arguments, "--remount-ro", SECRETS]
 
 
 def _devices(sandbox: Sandbox) -> list[str]:

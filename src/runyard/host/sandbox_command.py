@@ -21,6 +21,7 @@ from runyard.host.sandbox import (
     INNER_ID,
     MOUNT_POINTS,
     OUTPUTS,
+    SECRETS,
     TMP,
     WORKSPACE,
     Descriptors,
@@ -69,23 +70,29 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What a program's sandbox has beyond a step's: files and folders to read, the host's network."""
+    """What a program's sandbox has beyond the others': files and folders to read, secret files (path beneath SECRETS,
+    bytes), the host's network."""
 
     files: tuple[tuple[str, str], ...] = ()
     folders: tuple[tuple[str, str], ...] = ()
+    secret_files: tuple[tuple[str, bytes], ...] = ()
     has_host_network: bool = False
     extra_env: Mapping[str, str] = field(default_factory=dict)
 
 
-def step_command(place: Place, step: PlanStep) -> Command:
-    """Raises HostileRoot where the root was prepared to lead a mount elsewhere."""
+def step_command(
+    place: Place, step: PlanStep, *, secret_files: tuple[tuple[str, bytes], ...] = ()
+) -> Command:
+    """Without a sandbox there is no place for `secret_files`: who asks for them sees to it. Raises HostileRoot where
+    the root was prepared to lead a mount elsewhere."""
     if place.plan.isolation == "none":
         return bare(place, step)
     block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
-    extras = Extras()
+    files: tuple[tuple[str, str], ...] = ()
     if block_read >= 0:
         resolver = place.stage.resolv_conf if place.stage else place.plan.resolv_conf
-        extras = Extras(files=((resolver, "/etc/resolv.conf"),))
+        files = ((resolver, "/etc/resolv.conf"),)
+    extras = Extras(files=files, secret_files=secret_files)
     return sandboxed(place, step, extras=extras, block=(block_read, block_write))
 
 
@@ -117,7 +124,7 @@ def bubblewrap(
 ) -> Command:
     """The start of `command` in that sandbox, as `identity`, in a `user_namespace` of its own where there is none."""
     status_read, status_write = os.pipe2(os.O_CLOEXEC)
-    inherit = [status_write]
+    inherit = [status_write, *(number for _, number in sandbox.secret_files)]
     namespace = None
     if user_namespace is not None:
         namespace = os.dup(user_namespace)
@@ -149,14 +156,15 @@ def bubblewrap(
 def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
     plan, stage = place.plan, place.stage
     files, inner_ids = extras.files, (INNER_ID, INNER_ID)
+    mount_points = (*MOUNT_POINTS, SECRETS) if extras.secret_files else MOUNT_POINTS
     capabilities: tuple[str, ...] = ()
     root: HostRoot | DirectoryRoot | OverlayRoot
     if step.image is None:
-        root = _prepared_root(place, files)
+        root = _prepared_root(place, files, mount_points)
     else:
         image = plan.images[step.image]
         files = _with_generated(place, files)
-        root = place.roots.root(step.image, [target for _, target in files])
+        root = place.roots.root(step.image, [target for _, target in files], mount_points)
         inner_ids = image.user_id, image.group_id
         if image.user_id == 0 and stage is not None:
             capabilities = ROOT_CAPABILITIES
@@ -171,6 +179,7 @@ def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
         device_directory=stage.devices if stage else None,
         files=files,
         folders=extras.folders,
+        secret_files=tuple((path, _memory_file("secret", value)) for path, value in extras.secret_files),
         shm_bytes=min(SHM_BYTES, plan.limits.memory_bytes or SHM_BYTES),
         has_host_network=extras.has_host_network,
         inner_ids=inner_ids,
@@ -200,12 +209,14 @@ def _hand_over(place: Place, image: PlanImage) -> None:
             os.chown(place.source(folder), owner.user_id, owner.group_id, follow_symlinks=False)
 
 
-def _prepared_root(place: Place, files: Sequence[tuple[str, str]]) -> HostRoot | DirectoryRoot:
+def _prepared_root(
+    place: Place, files: Sequence[tuple[str, str]], mount_points: Sequence[str]
+) -> HostRoot | DirectoryRoot:
     """A foreign root is looked over again before every start: an earlier step may have changed it."""
     plan, stage = place.plan, place.stage
     if plan.root_directory is not None:
         root = stage.image if stage else plan.root_directory
-        prepare(root, directories=MOUNT_POINTS, files=[target for _, target in files])
+        prepare(root, directories=mount_points, files=[target for _, target in files])
         return DirectoryRoot(path=root, read_only=stage is None)
     if stage is not None:
         return DirectoryRoot(path=stage.root)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from runyard.host import attempt_directory as folders
 from runyard.host import collect, journal, verdict, workspace
 from runyard.host.attempt_directory import AttemptDirectory, StopRequest
+from runyard.host.attempt_secrets import AttemptSecrets, read_memory_file
 from runyard.host.cgroups import AttemptCgroup, Counters
 from runyard.host.disk_watch import DiskWatch
 from runyard.host.egress import Egress
@@ -55,7 +56,9 @@ COLLECT_STOPPED_S = 15.0
 _ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
 
 
-def run_attempt(path: str, *, stage: Stage | None, seccomp_filter: bytes | None) -> None:
+def run_attempt(
+    path: str, *, stage: Stage | None, seccomp_filter: bytes | None, secrets_fd: int = -1
+) -> None:
     """The whole life of a shim. Returns at once where another one holds the lock, or the attempt began before."""
     directory = AttemptDirectory(Path(path))
     set_process_name(f"shim:{directory.name[-10:]}")
@@ -69,12 +72,19 @@ def run_attempt(path: str, *, stage: Stage | None, seccomp_filter: bytes | None)
     writer.write(journal.PREPARING, now)
     attempt: Attempt | None = None
     try:
-        attempt = Attempt(directory, writer, stage=stage, seccomp_filter=seccomp_filter, wakeup_fd=wakeup_fd)
+        attempt = Attempt(
+            directory,
+            writer,
+            stage=stage,
+            seccomp_filter=seccomp_filter,
+            wakeup_fd=wakeup_fd,
+            secrets=AttemptSecrets(read_memory_file(secrets_fd) if secrets_fd >= 0 else ()),
+        )
         end = attempt.run()
     except Exception as error:  # an attempt always gets an end, or it would be waited for
         end = verdict.lost("internal", f"the shim failed: {type(error).__name__}: {error}")
     if attempt is not None:
-        end |= attempt.close()
+        end = attempt.without_secrets(end) | attempt.close()
     writer.write(journal.ENDED, time.time(), outcome=end)
     if attempt is not None:
         attempt.remove_cgroup()
@@ -91,10 +101,12 @@ class Attempt:
         stage: Stage | None,
         seccomp_filter: bytes | None,
         wakeup_fd: int,
+        secrets: AttemptSecrets,
     ) -> None:
         self._directory = directory
         self._writer = writer
         self._wakeup_fd = wakeup_fd
+        self._secrets = secrets
         self.plan = plan = directory.read_plan()
         self._cgroup = AttemptCgroup(plan.cgroups, plan.name) if plan.cgroups.version else None
         stage = stage if plan.user_id is not None else None
@@ -108,7 +120,7 @@ class Attempt:
             roots=self._roots,
         )
         self._disk_watch = DiskWatch(str(directory.path), folders.WRITABLE, plan.disk)
-        self._log = AttemptLog(plan.log_directory, plan.log_bytes_max)
+        self._log = AttemptLog(plan.log_directory, plan.log_bytes_max, masks=secrets.masks)
         self._counters = Counters()
         self._first_started: float | None = None
         self._last_ended: float | None = None
@@ -122,6 +134,8 @@ class Attempt:
     def run(self) -> Verdict:
         if self._stop_request() is not None:
             return verdict.canceled(None)
+        if self.plan.has_secrets and not self._secrets:
+            return verdict.lost("internal", "its secrets were not handed over")
         try:
             self._prepare()
             end = self._fill_workspace() or self._restore_caches()
@@ -137,6 +151,13 @@ class Attempt:
         if self._first_started is not None:
             self._collect(end)
         return end
+
+    def without_secrets(self, end: Verdict) -> Verdict:
+        """Its words may quote what a program said."""
+        reason = end.get("reason")
+        if not isinstance(reason, dict):
+            return end
+        return end | {"reason": reason | {"message": self._secrets.masked(str(reason["message"]))}}
 
     def close(self) -> dict[str, Any]:
         """What else belongs to the end: usage, outputs. Nothing of the attempt is alive afterwards."""
@@ -174,6 +195,8 @@ class Attempt:
         if place.stage is not None:
             file = self._directory.file
             place.stage.enter(file(folders.WORKSPACE), file(folders.TMP), file(folders.OUTPUTS))
+            if self._secrets.has_files:
+                place.stage.make_secrets_folder()
             if plan.root_directory is not None:
                 upper, work = file(folders.UPPER), file(folders.WORK)
                 mount_overlay(place.stage.image, lower=plan.root_directory, upper=upper, work=work)
@@ -251,7 +274,10 @@ class Attempt:
 
     def _execute(self, index: int, step: PlanStep, deadlines: list[Deadline]) -> ProgramEnd:
         with contextlib.ExitStack() as network:
-            command = self._with_network(step_command(self._place, step), network)
+            given = step_command(
+                self._place, self._secrets.given_to(step), secret_files=self._secrets.files_of(step)
+            )
+            command = self._with_network(given, network)
             program = self._program(command, step_key(index))
             end = program.run(
                 deadlines,
@@ -343,8 +369,8 @@ class Attempt:
             if saves:
                 self._save_caches(must_end)
             collect.collect_artifacts(plan, file(folders.WORKSPACE), self._say, must_end)
-            self._outputs = collect.read_outputs(
-                plan, file(folders.WORKSPACE), file(folders.OUTPUTS), self._say
+            self._outputs = self._secrets.masked_outputs(
+                collect.read_outputs(plan, file(folders.WORKSPACE), file(folders.OUTPUTS), self._say)
             )
         except (OSError, LogDiskFull) as error:
             with contextlib.suppress(LogDiskFull):

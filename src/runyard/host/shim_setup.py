@@ -110,6 +110,13 @@ class ProgressStream:
     def last(self) -> bytes:
         return self._stream.last
 
+    @property
+    def idle_at(self) -> float | None:
+        return self._stream.idle_at
+
+    def show_idle(self, now: float) -> None:
+        self._stream.show_idle(now)
+
     def close(self) -> None:
         self._stream.close()
 

@@ -28,7 +28,7 @@ from runyard.host.linux import (
     unmount,
     unshare,
 )
-from runyard.host.sandbox import MOUNT_POINTS
+from runyard.host.sandbox import MOUNT_POINTS, SECRETS
 
 _DEVICES = {
     "null": (1, 3),
@@ -95,6 +95,12 @@ class Stage:
         bind_folder(outputs, self.outputs)
         options = "newinstance,ptmxmode=0666,mode=620"
         mount("devpts", f"{self.devices}/pts", "devpts", MS_NOSUID, options)
+
+    def make_secrets_folder(self) -> None:
+        """In the shim: the mount point of secret files, in the host's allow-list, which is the same for all."""
+        run = self.root + os.path.dirname(SECRETS)
+        mount("runyard-run", run, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=64k")
+        os.mkdir(self.root + SECRETS, 0o755)
 
     def layer_workspace(self, workspace: str, *, upper: str, work: str) -> None:
         """In the shim: from now on the workspace is a writable layer over the tree that was mounted at `base`."""

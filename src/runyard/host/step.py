@@ -79,9 +79,16 @@ class Sink(Protocol):
     @property
     def last(self) -> bytes: ...
 
+    @property
+    def idle_at(self) -> float | None:
+        """When to call `show_idle` unless more comes (CLOCK_BOOTTIME)."""
+        ...
+
     def drain(self, pipe: int) -> bool:
         """Moves one buffer from a pipe that never blocks. False at the end of the stream."""
         ...
+
+    def show_idle(self, now: float) -> None: ...
 
     def close(self) -> None: ...
 
@@ -178,6 +185,7 @@ class Program:
                 drain_until = now + DRAIN_MAX_S
             elif now > drain_until:
                 break  # something unkillable still holds a pipe; _await_emptiness reports it
+            self._show_idle(child, now)
             for fd, _ in self._poll.poll(self._timeout_ms(deadlines, now)):
                 self._handle(child, fd)
 
@@ -205,6 +213,7 @@ class Program:
             times.append(deadlines[0].at)
         if self._disk_watch is not None and self._why is None:
             times.append(self._disk_watch.next_at)
+        times += [sink.idle_at for sink in self._pipes.values() if sink.idle_at is not None]
         return max(0.0, (min(times) - now) * 1000 + 1)
 
     def _handle(self, child: Child, fd: int) -> None:
@@ -225,12 +234,22 @@ class Program:
             if self._pipes[fd].drain(fd):
                 return
         except LogDiskFull:
-            self._why = DISK
-            if self._wait_status is None:
-                self._kill(child)
+            self._end_by_full_disk(child)
         self._poll.unregister(fd)
         os.close(fd)
         del self._pipes[fd]
+
+    def _show_idle(self, child: Child, now: float) -> None:
+        try:
+            for sink in self._pipes.values():
+                sink.show_idle(now)
+        except LogDiskFull:
+            self._end_by_full_disk(child)
+
+    def _end_by_full_disk(self, child: Child) -> None:
+        self._why = DISK
+        if self._wait_status is None:
+            self._kill(child)
 
     def _read_status(self) -> None:
         try:

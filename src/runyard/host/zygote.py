@@ -1,7 +1,8 @@
 """The zygote: a small process that forks a shim for each attempt, so that a start costs a fork and no interpreter.
 
 Started by the service with the standard library only, in a session of its own. It serves one socket and ends with
-it; the shims live on. A request is an attempt's directory; the reply is the shim's process number, or `error …`.
+it; the shims live on. A request is an attempt's directory, with the descriptor of its secrets if it has any; the reply
+is the shim's process number, or `error …`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 from runyard.host import seccomp
@@ -67,7 +69,7 @@ def _prepare(config: dict[str, Any]) -> tuple[Stage | None, bytes | None]:
 
 def _serve(connection: socket.socket, stage: Stage | None, program: bytes | None) -> None:
     while True:
-        request = connection.recv(REQUEST_BYTES_MAX)
+        request, fds, _, _ = socket.recv_fds(connection, REQUEST_BYTES_MAX, 1, flags=socket.MSG_CMSG_CLOEXEC)
         if not request:
             return
         try:
@@ -75,14 +77,23 @@ def _serve(connection: socket.socket, stage: Stage | None, program: bytes | None
                 stage.refresh()
             pid = os.fork()
         except OSError as error:
+            _close_all(fds)
             connection.send(f"error {error}".encode())
             continue
         if pid == 0:
-            _become_shim(connection, os.fsdecode(request), stage, program)
+            _become_shim(connection, os.fsdecode(request), stage, program, fds)
+        _close_all(fds)
         connection.send(str(pid).encode())
 
 
-def _become_shim(connection: socket.socket, path: str, stage: Stage | None, program: bytes | None) -> None:
+def _close_all(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def _become_shim(
+    connection: socket.socket, path: str, stage: Stage | None, program: bytes | None, fds: Sequence[int]
+) -> None:
     try:
         connection.close()
         os.setsid()
@@ -92,7 +103,7 @@ def _become_shim(connection: socket.socket, path: str, stage: Stage | None, prog
         os.close(null)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write(_OOM_SCORE)
-        run_attempt(path, stage=stage, seccomp_filter=program)
+        run_attempt(path, stage=stage, seccomp_filter=program, secrets_fd=fds[0] if fds else -1)
     except BaseException:
         with contextlib.suppress(OSError), open(f"{path}/shim-error", "w") as file:
             traceback.print_exc(file=file)

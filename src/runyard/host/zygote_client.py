@@ -9,12 +9,15 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import runyard
+from runyard.host.attempt_secrets import write_memory_file
 from runyard.host.cgroups import CgroupTree
 from runyard.host.zygote import READY, REQUEST_BYTES_MAX
 from runyard.model.errors import Unreachable
+from runyard.model.secret import SecretValue
 
 START_S = 20.0
 REPLY_S = 20.0
@@ -55,8 +58,9 @@ class Zygote:
             self._socket = ours
             asyncio.get_running_loop().add_reader(ours.fileno(), self._read)
 
-    async def start_shim(self, directory: Path) -> int:
-        """Forks a shim for the attempt in `directory`; a second one for the same ends by itself. Raises Unreachable."""
+    async def start_shim(self, directory: Path, secrets: Sequence[SecretValue] = ()) -> int:
+        """Forks a shim for the attempt in `directory`, which gets `secrets`; a second one for the same ends by itself.
+        Raises Unreachable."""
         request = os.fsencode(directory)
         if len(request) > REQUEST_BYTES_MAX:
             raise Unreachable(f"the path {directory} is too long")
@@ -66,7 +70,7 @@ class Zygote:
             raise Unreachable("the zygote ended; it is started again at the next attempt")
         reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         try:
-            connection.send(request)
+            _send(connection, request, secrets)
         except OSError as error:
             self._drop()
             raise Unreachable(f"the zygote cannot be reached: {error}") from None
@@ -134,6 +138,17 @@ class Zygote:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def _send(connection: socket.socket, request: bytes, secrets: Sequence[SecretValue]) -> None:
+    if not secrets:
+        connection.send(request)
+        return
+    fd = write_memory_file(secrets)
+    try:
+        socket.send_fds(connection, [request], [fd])
+    finally:
+        os.close(fd)
 
 
 def _spawn(socket_fd: int, config: str) -> subprocess.Popen[bytes]:

@@ -7,6 +7,7 @@ import pytest
 
 from runyard.host.images.ids import ID_COUNT
 from runyard.host.plan import PlanImage, PlanStep
+from runyard.model.secret import SecretValue
 from tests.host.images.layers import Stack, entry, link
 from tests.host.world import open_world
 
@@ -249,3 +250,23 @@ async def test_what_a_range_of_ids_left_is_removed_whole(tmp_path, stack):
         )  # fmt: skip
         ran.directory.destroy(world.plan().cgroups)
         assert not ran.directory.path.exists()
+
+
+@pytest.mark.parametrize(("user_id", "name"), [(0, "root"), (1234, "bob")])
+async def test_a_secret_file_is_its_images_users_and_lies_in_memory(tmp_path, stack, user_id, name):
+    secret = SecretValue(name="KEY", path="key", value=b"correct-horse")
+    async with open_world(tmp_path) as world:
+        plan = world.plan(
+            sh("stat -c '%a %U' /run/secrets/key; cat /run/secrets/key; stat -f -c %T /run/secrets"),
+            sh("ls /run/secrets; rm -rf /run/secrets; ln -s /workspace /run/secrets; true", "b"),
+            sh("cat /run/secrets/key", "c", condition="always"),
+            images=(image(stack, user_id=user_id, group_id=user_id and 1235),),
+            user_id=BASE + user_id,
+            id_base=BASE,
+            has_secrets=True,
+        )
+        ran = await world.run_plan(plan, secrets=(secret,))
+        assert ran.log() == f"400 {name}\n***tmpfs\n".encode()
+        assert not any(
+            (tmp_path / plan.name / folder / "key").exists() for folder in ("workspace", "upper/0/run")
+        )

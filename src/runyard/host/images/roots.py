@@ -56,17 +56,19 @@ class ImageRoots:
         for index, image in enumerate(self._plan.images):
             self._mount_root(index, [names[layer] for layer in image.layers])
 
-    def root(self, index: int, files: Sequence[str]) -> DirectoryRoot | OverlayRoot:
+    def root(
+        self, index: int, files: Sequence[str], mount_points: Sequence[str] = MOUNT_POINTS
+    ) -> DirectoryRoot | OverlayRoot:
         """An image's root, its mount points looked over: an earlier step may have changed it. Raises HostileRoot."""
         image = self._plan.images[index]
         if self._stage_path is not None:
             path = self._root_path(index)
             prepare(
-                path, directories=MOUNT_POINTS, files=files, owner=self._plan.id_base, replaces_links=True
+                path, directories=mount_points, files=files, owner=self._plan.id_base, replaces_links=True
             )
             return DirectoryRoot(path=path, read_only=False)
         upper, work = self._folders_of(index)
-        prepare(upper, directories=MOUNT_POINTS, files=files, replaces_links=True)
+        prepare(upper, directories=mount_points, files=files, replaces_links=True)
         return OverlayRoot(layers=tuple(reversed(image.layers)), upper=upper, work=work)
 
     def user_namespace(self, index: int) -> int:

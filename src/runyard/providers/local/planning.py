@@ -121,6 +121,7 @@ def make_plan(
         caches=_caches(spec, facts, options),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
+        has_secrets=spec.has_secrets,
     )
 
 

@@ -46,6 +46,9 @@ from runyard.providers.port import (
 START_S = 2.0
 _STAGE = "/run/runyard/stage"
 _BENCH_SLOT = 17_000  # its ids are clear of all slots, and below 2**31, where bubblewrap loses count
+_NO_FILES = (
+    "pool '{pool}' gives no isolation, so it has no place for a secret as a file; let the job have it as env"
+)
 _VITAL = ("bwrap", "user_namespaces", "mount_namespace", "seccomp")
 _PHASES = {
     journal.PREPARING: "preparing",
@@ -156,6 +159,8 @@ class LocalProvider:
         )
 
         directory = self._directory(attempt.key)
+        if facts.isolation is Isolation.NONE and any(secret.path is not None for secret in attempt.secrets):
+            return refused(ReasonCode.REQUIREMENTS, _NO_FILES.format(pool=self._pool))
         images: Mapping[str, ReadyImage] = {}
         began: Began | None = None
         if not directory.exists and attempt.spec.images:
@@ -176,6 +181,7 @@ class LocalProvider:
                 directory,
                 lambda: make_plan(attempt, facts, self._options, destination, images=images, began=began),
                 on_record,
+                secrets=attempt.secrets,
             )
             await facts_told
         finally:
