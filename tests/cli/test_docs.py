@@ -26,6 +26,7 @@ SECTIONS = {
     "RetryDocument": "## retry",
     "NetworkAllowDocument": "## network",
     "CacheDocument": "## cache",
+    "SecretDocument": "## secrets",
     "ServiceDocument": "## services",
 }
 

@@ -16,7 +16,7 @@ from runyard.wire.job_document import JOB_ID_PATTERN
 
 PAIRS = [(Client, AsyncClient)] + [
     (getattr(admin, name), getattr(async_admin, f"Async{name}"))
-    for name in ("Queues", "Tenants", "Pools", "Machines", "Tokens")
+    for name in ("Queues", "Tenants", "Pools", "Machines", "Tokens", "Secrets")
 ]
 
 

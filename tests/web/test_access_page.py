@@ -57,3 +57,37 @@ async def test_what_is_personal_is_never_shared_as_a_moving_page(pages: httpx2.A
         text = (await stream.aread()).decode()
     assert "event: gone" in text
     assert "session" not in text
+
+
+async def test_a_secret_is_set_and_deleted_and_its_value_is_on_no_page(
+    service: Service, pages: httpx2.AsyncClient
+):
+    fields = {"name": "NPM_TOKEN", "value": "hunter2-hunter2", "tenant": "acme", "queues": "ci, nightly"}
+    assert (await send(pages, "/access/secrets", **fields)).status_code == 303
+    text = (await pages.get("/access")).text + (await pages.get("/audit")).text
+    assert "NPM_TOKEN" in text
+    assert "ci, nightly" in text
+    assert "hunter2" not in text
+    await send(pages, "/access/secrets/NPM_TOKEN/delete", tenant="acme")
+    assert "NPM_TOKEN" not in (await pages.get("/access")).text
+
+
+async def test_a_secret_that_cannot_be_taken_is_refused_without_showing_it(pages: httpx2.AsyncClient):
+    wrong = await send(pages, "/access/secrets", name="NPM_TOKEN", value="s3c")
+    unnamed = await send(pages, "/access/secrets", name="npm token", value="hunter2-hunter2")
+    assert (wrong.status_code, unnamed.status_code) == (422, 422)
+    assert "s3c" not in wrong.text
+    assert "hunter2" not in unnamed.text
+
+
+async def test_secrets_are_set_neither_by_readers_nor_from_another_site(
+    service: Service, pages: httpx2.AsyncClient
+):
+    fields = {"name": "NPM_TOKEN", "value": "hunter2-hunter2"}
+    foreign = await pages.post("/access/secrets", data=fields, headers={"Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 403
+    async with service.client(None) as client:
+        await signed_in(client, await service.token("submit"))
+        assert (await send(client, "/access/secrets", **fields)).status_code == 403
+        assert "Set a secret" not in (await client.get("/access")).text
+    assert await service.ledger.list_secrets(None, limit=10) == []

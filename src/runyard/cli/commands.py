@@ -46,6 +46,10 @@ COMMANDS = (
     Command("token create", "tokens:create", "Make a token; it is shown this once."),
     Command("token list", "tokens:list_tokens", "List tokens, without their secrets."),
     Command("token revoke", "tokens:revoke", "Make a token worthless."),
+    Command("secret set", "secrets:set_secret", "Set a secret; its value comes from stdin or a file."),
+    Command("secret list", "secrets:list_secrets", "List secrets, without their values."),
+    Command("secret delete", "secrets:delete", "Delete a secret."),
+    Command("secret rotate", "secrets:rotate", "Seal all secrets with the newest key."),
     Command("link", "links:link", "Print an address that opens the pages in a browser, once."),
     Command("audit", "audit:audit", "List who changed what."),
     Command("top", "top:top", "Watch queues, pools and jobs."),
@@ -68,6 +72,7 @@ GROUPS = {
     "pool": "Show and operate one pool.",
     "machine": "Show and operate one machine.",
     "token": "Make and revoke tokens.",
+    "secret": "Set, list and delete secrets.",
     "config": "Check and show the configuration.",
 }
 

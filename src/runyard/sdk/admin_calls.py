@@ -1,8 +1,9 @@
-"""The requests about queues, tenants, pools, machines and tokens: pure values, shared by both clients."""
+"""The requests about queues, tenants, pools, machines, tokens and secrets: pure values, shared by both clients."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runyard.sdk.call import Call, query_of, route
@@ -16,12 +17,16 @@ if TYPE_CHECKING:
         OperationAnswer,
         PoolAnswer,
         QueueAnswer,
+        RotationAnswer,
+        SecretAnswer,
         TenantAnswer,
         TokenAnswer,
     )
 
 OWNER_ANSWERS_WITHIN_S = 90.0
 """An operation waits for the pool's owner; the service says itself when none came."""
+
+ROTATION_WITHIN_S = 600.0
 
 
 def _get(what: str, path: str, model: str) -> Call[Any]:
@@ -157,6 +162,50 @@ def delete_token(token_id: str) -> Call[None]:
     return Call(
         what=f"revoke token '{token_id}'", method="DELETE", path=route("tokens", token_id), parse=nothing
     )
+
+
+def list_secrets(tenant: str | None) -> Call[list[SecretAnswer]]:
+    read = answer("SecretList")
+    return Call(
+        what="list secrets",
+        method="GET",
+        path=route("secrets"),
+        query=query_of(tenant=tenant),
+        parse=lambda body: read(body).secrets,
+    )
+
+
+def put_secret(
+    name: str, value: str | bytes, *, tenant: str | None, queues: Sequence[str] | None
+) -> Call[SecretAnswer]:
+    """Always as base64: so it passes every reader as it is."""
+    plain = value.encode() if isinstance(value, str) else value
+    document = {
+        "base64": base64.b64encode(plain).decode(),
+        "queues": None if queues is None else list(queues),
+    }
+    return Call(
+        what=f"set secret '{name}'",
+        method="PUT",
+        path=route("secrets", name),
+        query=query_of(tenant=tenant),
+        body=encode(document),
+        parse=answer("SecretAnswer"),
+    )
+
+
+def delete_secret(name: str, *, tenant: str | None) -> Call[None]:
+    return Call(
+        what=f"delete secret '{name}'",
+        method="DELETE",
+        path=route("secrets", name),
+        query=query_of(tenant=tenant),
+        parse=nothing,
+    )
+
+
+def rotate_secrets() -> Call[RotationAnswer]:
+    return _post("rotate secrets", route("secrets:rotate"), "RotationAnswer", timeout_s=ROTATION_WITHIN_S)
 
 
 def create_link() -> Call[LinkAnswer]:

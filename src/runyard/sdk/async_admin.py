@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         OperationAnswer,
         PoolAnswer,
         QueueAnswer,
+        RotationAnswer,
+        SecretAnswer,
         TenantAnswer,
         TokenAnswer,
     )
@@ -122,3 +124,27 @@ class AsyncTokens(_AsyncGroup):
     async def audit(self, *, before: int | None = None, limit: int = 100) -> AuditPage:
         """Who changed what, newest first; `before` is the page before's `next`."""
         return await self._perform(admin_calls.list_audit(before=before, limit=limit))
+
+
+class AsyncSecrets(_AsyncGroup):
+    async def list(self, *, tenant: str | None = None) -> Sequence[SecretAnswer]:
+        """What they are called, for which queues, when they were used. Values are told to nobody."""
+        return await self._perform(admin_calls.list_secrets(tenant))
+
+    async def put(
+        self,
+        name: str,
+        value: str | bytes,
+        *,
+        tenant: str | None = None,
+        queues: Sequence[str] | None = None,
+    ) -> SecretAnswer:
+        """Makes or replaces it. `queues` None lets the jobs of every queue use it."""
+        return await self._perform(admin_calls.put_secret(name, value, tenant=tenant, queues=queues))
+
+    async def delete(self, name: str, *, tenant: str | None = None) -> None:
+        await self._perform(admin_calls.delete_secret(name, tenant=tenant))
+
+    async def rotate(self) -> RotationAnswer:
+        """Seals all with the first of the service's keys. One that was interrupted goes on."""
+        return await self._perform(admin_calls.rotate_secrets())

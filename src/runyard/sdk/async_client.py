@@ -9,7 +9,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from runyard.sdk import job_calls, plans
-from runyard.sdk.async_admin import AsyncMachines, AsyncPools, AsyncQueues, AsyncTenants, AsyncTokens
+from runyard.sdk.async_admin import (
+    AsyncMachines,
+    AsyncPools,
+    AsyncQueues,
+    AsyncSecrets,
+    AsyncTenants,
+    AsyncTokens,
+)
 from runyard.sdk.call import Call, T
 from runyard.sdk.discovery import find_service
 from runyard.sdk.following import FOLLOWING, JobChange, LogItem, event_follower, log_follower
@@ -44,6 +51,7 @@ class AsyncClient:
         self.pools = AsyncPools(self._call)
         self.machines = AsyncMachines(self._call)
         self.tokens = AsyncTokens(self._call)
+        self.secrets = AsyncSecrets(self._call)
 
     async def __aenter__(self) -> AsyncClient:
         return self

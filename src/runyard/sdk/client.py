@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from runyard.sdk import job_calls, plans
-from runyard.sdk.admin import Machines, Pools, Queues, Tenants, Tokens
+from runyard.sdk.admin import Machines, Pools, Queues, Secrets, Tenants, Tokens
 from runyard.sdk.call import Call, T
 from runyard.sdk.discovery import find_service
 from runyard.sdk.following import FOLLOWING, JobChange, LogItem, event_follower, log_follower
@@ -49,6 +49,7 @@ class Client:
         self.pools = Pools(self._call)
         self.machines = Machines(self._call)
         self.tokens = Tokens(self._call)
+        self.secrets = Secrets(self._call)
 
     def __enter__(self) -> Client:
         return self

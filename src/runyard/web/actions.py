@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from runyard.api.routes import pools as pool_routes
 from runyard.api.routes import queues as queue_routes
 from runyard.api.routes.artifacts import get_artifact
 from runyard.api.routes.jobs import cancel_job, delete_job
+from runyard.api.routes.secrets import delete_secret, set_secret
 from runyard.api.routes.submitting import retry_as
 from runyard.api.routes.tenants import set_tenant
 from runyard.api.routes.tokens import delete_token, make_token
@@ -29,11 +31,12 @@ from runyard.web.page import Page
 from runyard.web.rendering import SECURITY_HEADERS, whole
 from runyard.web.session import call_of
 from runyard.web.views.access import is_own
-from runyard.wire.job_document import NAME_PATTERN, SHAPES
+from runyard.wire.job_document import NAME_PATTERN, SECRET_NAME_PATTERN, SHAPES
 from runyard.wire.requests import RetryPost
 
 Action = Callable[[Request], Awaitable[Response]]
 _NAME = re.compile(NAME_PATTERN)
+_SECRET = re.compile(SECRET_NAME_PATTERN)
 
 
 # -- jobs ---------------------------------------------------------------------------------------------------------
@@ -197,6 +200,30 @@ async def _revoke(request: Request) -> Response:
     return _back("/access", request)
 
 
+# -- secrets ------------------------------------------------------------------------------------------------------
+async def _set_secret(request: Request) -> Response:
+    call = await call_of(request, Scope.OPERATE)
+    fields = await form_fields(request)
+    name = fields.get("name", "").strip()
+    if not _SECRET.fullmatch(name):
+        raise Invalid(f"name: {name[:80]!r} is none", field="name", cure=SHAPES[SECRET_NAME_PATTERN].rule)
+    queues = tuple(map(_name, fields.get("queues", "").replace(",", " ").split()))
+    await set_secret(_for_tenant(call, fields), name, fields.get("value", "").encode(), queues or None)
+    return _back("/access", request)
+
+
+async def _delete_secret(request: Request) -> Response:
+    call = await call_of(request, Scope.OPERATE)
+    await delete_secret(_for_tenant(call, await form_fields(request)), request.path_params["name"])
+    return _back("/access", request)
+
+
+def _for_tenant(call: Call, fields: Mapping[str, str]) -> Call:
+    """The call for the tenant that the form names, if it names one."""
+    tenant = fields.get("tenant", "").strip()
+    return replace(call, asked_tenant=_name(tenant)) if tenant else call
+
+
 # -- forms --------------------------------------------------------------------------------------------------------
 def _numbers(fields: Mapping[str, str], keys: tuple[str, ...]) -> dict[str, object]:
     """Those that were written; an empty field is no bound. Raises Invalid."""
@@ -245,4 +272,6 @@ ACTIONS: tuple[tuple[str, str, Action], ...] = (
     ("POST", "/machines/{name}/undrain", partial(_drain_machine, is_drained=False)),
     ("POST", "/access/tokens", _create_token),
     ("POST", "/access/{id}/revoke", _revoke),
+    ("POST", "/access/secrets", _set_secret),
+    ("POST", "/access/secrets/{name}/delete", _delete_secret),
 )

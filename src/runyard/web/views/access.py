@@ -1,8 +1,9 @@
-"""Who may sign in: one's own sessions; for an administrator all credentials."""
+"""Who may sign in: one's own sessions; for an administrator all credentials. And the secrets of one's tenants."""
 
 from __future__ import annotations
 
 from runyard.api.access import Call
+from runyard.api.routes.secrets import visible_secrets
 from runyard.api.routes.tokens import covers
 from runyard.model.token import Scope, Token, TokenKind
 from runyard.web.page import Address, Page
@@ -17,7 +18,16 @@ async def access(call: Call, _: Address) -> Page:
     visible.sort(key=lambda one: one.created_at, reverse=True)
     sessions = [one for one in visible if one.kind is TokenKind.SESSION]
     tokens = [one for one in visible if one.kind is TokenKind.TOKEN] if is_admin else []
+    secrets = await visible_secrets(call)
     values = {
+        "secrets": secrets[:ROWS],
+        "unreadable": {
+            (one.tenant, one.name)
+            for one in secrets[:ROWS]
+            if not call.context.services.secrets.is_readable(one)
+        },
+        "secrets_beyond": max(0, len(secrets) - ROWS),
+        "may_set_secrets": call.token.may(Scope.OPERATE),
         "sessions": sessions[:ROWS],
         "tokens": tokens[:ROWS],
         "beyond": max(0, len(sessions) - ROWS) + max(0, len(tokens) - ROWS),
