@@ -15,7 +15,7 @@ from tests.sdk.served import TOKEN
 DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENT = {"steps": [{"name": "test", "run": "true"}]}
 GROUPS = {"queues": admin.Queues, "tenants": admin.Tenants, "pools": admin.Pools, "machines": admin.Machines,
-          "tokens": admin.Tokens}  # fmt: skip
+          "tokens": admin.Tokens, "secrets": admin.Secrets}  # fmt: skip
 
 
 def snippets(page):

@@ -62,14 +62,14 @@ async def test_what_is_personal_is_never_shared_as_a_moving_page(pages: httpx2.A
 async def test_a_secret_is_set_and_deleted_and_its_value_is_on_no_page(
     service: Service, pages: httpx2.AsyncClient
 ):
-    fields = {"name": "NPM_TOKEN", "value": "hunter2-hunter2", "tenant": "acme", "queues": "ci, nightly"}
+    fields = {"name": "DEPLOY_KEY", "value": "hunter2-hunter2", "tenant": "acme", "queues": "ci, nightly"}
     assert (await send(pages, "/access/secrets", **fields)).status_code == 303
     text = (await pages.get("/access")).text + (await pages.get("/audit")).text
-    assert "NPM_TOKEN" in text
+    assert "DEPLOY_KEY" in text
     assert "ci, nightly" in text
     assert "hunter2" not in text
-    await send(pages, "/access/secrets/NPM_TOKEN/delete", tenant="acme")
-    assert "NPM_TOKEN" not in (await pages.get("/access")).text
+    await send(pages, "/access/secrets/DEPLOY_KEY/delete", tenant="acme")
+    assert "DEPLOY_KEY" not in (await pages.get("/access")).text
 
 
 async def test_a_secret_that_cannot_be_taken_is_refused_without_showing_it(pages: httpx2.AsyncClient):
