@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from runyard.dispatch.context import AttemptContext
-from runyard.dispatch.follow import BeforeSettle
+from runyard.dispatch.follow import BeforeSettle, HandOut
 from runyard.dispatch.operations import PoolOperations
 from runyard.dispatch.ownership import PoolLease
 from runyard.dispatch.pool_dispatcher import PoolDispatcher
@@ -56,6 +56,7 @@ class Yard:
         provider: ScriptedProvider | None = None,
         before_settle: BeforeSettle | None = None,
         telemetry: Telemetry | None = None,
+        hand_out: HandOut | None = None,
     ) -> PoolDispatcher:
         provider = provider or ScriptedProvider(self.world)
         self.providers.append(provider)
@@ -71,6 +72,7 @@ class Yard:
             sweep=sweep,
             before_settle=before_settle,
             telemetry=telemetry,
+            hand_out=hand_out,
         )
         self._tasks.append(asyncio.create_task(dispatcher.run()))
         return dispatcher
