@@ -20,7 +20,7 @@ class Bare(Masks):
     """These forms and no others, so that a short alphabet finds every overlap."""
 
     def __init__(self, forms) -> None:
-        self.forms = tuple(sorted(set(forms), key=len, reverse=True))
+        self._know(set(forms))
 
 
 def oracle(forms, text: bytes, *, keeps_length: bool = False) -> bytes:

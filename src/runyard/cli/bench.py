@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = False) -> int:
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
     backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, pages-postgres,
-    viewers, news, histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache.
+    viewers, news, histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache,
+    secrets.
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -61,6 +62,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         job_pages,
         registry_cache,
         sandbox_start,
+        secrets,
         service_measures,
         survival,
         takeover,
@@ -96,6 +98,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "registry-cache-cold": registry_cache.cold_pulls,
         "workspace": lambda: workspace.second_workspace(rounds=rounds),
         "workspaces": lambda: workspace.workspaces_at_once(rounds=max(3, rounds // 4)),
+        "secrets": lambda: secrets.jobs_with_a_secret(rounds=3 if short else rounds),
         "cache": lambda: cache_restore.cache_restore(rounds=3 if short else rounds),
     }
 

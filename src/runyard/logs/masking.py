@@ -24,6 +24,7 @@ SHOWN_BYTES_MAX = 7
 _WRAPPED_AT = (64, 76)  # openssl's base64 and coreutils'
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _LEFT_ALONE = (b"", b"/", b"!'()*")  # by the strict, by Python's quote, by JavaScript's encodeURIComponent
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _PROBE_BYTES = 16
 
 Span = tuple[int, int]
@@ -44,8 +45,18 @@ class Masks:
     """The forms of some secrets. Shared by the streams of an attempt."""
 
     def __init__(self, values: Iterable[bytes]) -> None:
-        forms = {form for value in values for form in forms_of(value)}
+        self._know({form for value in values for form in forms_of(value)})
+
+    def _know(self, forms: Iterable[bytes]) -> None:
+        """Of forms that begin alike the shortest is looked for, and the others where it was found: a pass less each."""
         self.forms: tuple[bytes, ...] = tuple(sorted(forms, key=len, reverse=True))
+        self._longer: dict[bytes, list[bytes]] = {}
+        for form in reversed(self.forms):
+            root = next((root for root in self._longer if form.startswith(root)), None)
+            if root is None:
+                self._longer[form] = []
+            else:
+                self._longer[root].insert(0, form)
 
     def mask(self, text: bytes) -> bytes:
         """Of a text that is there as a whole."""
@@ -53,7 +64,9 @@ class Masks:
 
     def covered(self, text: bytes) -> list[Span]:
         """The runs of bytes that forms cover, in order; runs that touch are one."""
-        return _merged(span for form in self.forms for span in _occurrences(text, form))
+        return _merged(
+            span for root, longer in self._longer.items() for span in _occurrences(text, root, longer)
+        )
 
     def undecided(self, text: bytes) -> int:
         """Where the longest end of `text` begins that is the beginning of a form; its length where none is."""
@@ -162,11 +175,12 @@ def _render(
     return b"".join([*parts, text[at:end]])
 
 
-def _occurrences(text: bytes, form: bytes) -> Iterator[Span]:
-    found = text.find(form)
+def _occurrences(text: bytes, root: bytes, longer: list[bytes]) -> Iterator[Span]:
+    """Of a form, or, where one that goes on is there, of the longest such."""
+    found = text.find(root)
     while found >= 0:
-        yield found, found + len(form)
-        found = text.find(form, found + 1)
+        yield found, found + len(next((form for form in longer if text.startswith(form, found)), root))
+        found = text.find(root, found + 1)
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
@@ -200,10 +214,12 @@ def _base64_forms(value: bytes) -> Iterator[bytes]:
         encoded = base64.b64encode(b"\0" * before + value)
         decided = encoded[(0, 2, 3)[before] : (before + len(value)) * 8 // 6]
         yield decided
-        yield decided.translate(bytes.maketrans(b"+/", b"-_"))
-    whole = base64.b64encode(value)
+        yield decided.translate(_URL_SAFE)
+    alone = base64.b64encode(value).rstrip(b"=")
+    yield alone
+    yield alone.translate(_URL_SAFE)
     for width in _WRAPPED_AT:
-        lines = (whole[begin : begin + width].rstrip(b"=") for begin in range(0, len(whole), width))
+        lines = (alone[begin : begin + width] for begin in range(0, len(alone), width))
         yield from (line for line in lines if len(line) >= LINE_BYTES_MIN)
 
 

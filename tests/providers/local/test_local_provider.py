@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from runyard.model.job import FileSource, JobSpec, Limits, Step, StepCondition, 
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.pool import AvailabilityKind, Demand
 from runyard.model.requirements import Isolation, Requirements
+from runyard.model.secret import SecretUse, SecretValue
 from runyard.providers.local import LocalProvider, create_provider
 from runyard.providers.port import AttemptRequest, ProviderConfig
 from runyard.testing.memory_context import MemoryContext
@@ -246,3 +248,42 @@ async def test_without_isolation_a_step_runs_in_its_folders_under_its_id_and_lim
         outcome = await provider.run_job(request(number=2, spec=missing), Context(tmp_path / "b"))
         assert (outcome.reason.code, outcome.exit_code) == (ReasonCode.COMMAND, 127)
         assert (await provider.can_dequeue(Requirements())).kind is AvailabilityKind.NEVER
+
+
+async def test_a_secret_as_a_file_is_refused_where_nothing_is_isolated(tmp_path):
+    """There is no place for it that its job alone reads, and that is no disk."""
+    key = SecretValue(name="KEY", path="key", value=b"correct-horse")
+    token = SecretValue(name="TOKEN", env="TOKEN", value=b"correct-horse")
+    spec = JobSpec(
+        steps=(Step(name="main", command=("/bin/sh", "-c", "echo $TOKEN")),),
+        requirements=Requirements(isolation=Isolation.NONE),
+        secrets=(SecretUse(name="TOKEN", env="TOKEN"),),
+    )
+    async with open_provider(tmp_path, isolation="none") as provider:
+        context = Context(tmp_path)
+        bare = dataclasses.replace(request(spec=spec), secrets=(key,))
+        outcome = await provider.run_job(bare, context)
+        assert (outcome.kind, outcome.reason.code) == (OutcomeKind.REFUSED, ReasonCode.REQUIREMENTS)
+        outcome = await provider.run_job(dataclasses.replace(bare, secrets=(token,)), context)
+        assert outcome.kind is OutcomeKind.SUCCEEDED
+        assert context.log() == "***\n"
+
+
+async def test_who_adopts_a_running_attempt_needs_no_secret_and_its_output_stays_masked(tmp_path):
+    token = SecretValue(name="TOKEN", env="TOKEN", value=b"correct-horse")
+    script = "echo begins; until test -e go; do sleep 0.01; done; echo $TOKEN"
+    asked = request(script, secrets=(SecretUse(name="TOKEN", env="TOKEN"),))
+    context = Context(tmp_path)
+    async with open_provider(tmp_path) as provider:
+        running = asyncio.create_task(provider.run_job(dataclasses.replace(asked, secrets=(token,)), context))
+        await until(lambda: context.log() == "begins\n")
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+        adopting = asyncio.create_task(provider.run_job(asked, context))
+        directory = AttemptDirectory(tmp_path / "pool" / "attempts" / asked.key.resource_name)
+        (directory.path / "workspace" / "go").touch()
+        assert (await adopting).kind is OutcomeKind.SUCCEEDED
+        assert context.log() == "begins\n***\n"
+        assert directory.read_plan().has_secrets
+        assert "correct-horse" not in directory.read_plan().to_json()
