@@ -156,7 +156,6 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"secrets": ["TOKEN"]}, "secrets"),
         ({"services": {"db": {"image": "postgres"}}}, "services"),
         ({"network": {"allow": ["example.com"]}}, "network.allow"),
     ],
