@@ -72,7 +72,7 @@ class SecretStore:
         """Raises NotFound."""
         if not await self._ledger.delete_secret(tenant, name):
             raise NotFound(
-                f"tenant '{tenant}' has no secret {name!r}",
+                f"tenant '{tenant}' has no secret {name[:100]!r}",
                 field="name",
                 cure="`runyard secret list` lists them",
             )
