@@ -42,7 +42,7 @@ WHOLE = {
     "requirements": {"cpu": "500m", "memory": "512Mi", "disk": "1Gi", "labels": {"zone": "a"}},
     "limits": {"queue": "1h", "start": "5m", "run": "30m"},
     "retry": {"infrastructure": 1, "failure": 2},
-    "network": "open",
+    "network": {"allow": ["*.example.com", "example.org:443", "192.0.2.0/24"]},
     "artifacts": ["out/*.xml"],
     "outputs": {"digest": "out/digest"},
     "cache": [
@@ -158,7 +158,6 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
     [
         ({"secrets": ["TOKEN"]}, "secrets"),
         ({"services": {"db": {"image": "postgres"}}}, "services"),
-        ({"network": {"allow": ["example.com"]}}, "network.allow"),
     ],
 )
 async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin, change, field):
@@ -166,6 +165,29 @@ async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin
 
     assert error["code"] == "not_built"
     assert error["field"] == field
+    assert error["cure"]
+
+
+@pytest.mark.parametrize(
+    ("allow", "field"),
+    [
+        ([], "network.allow"),
+        (["a.example", "https://a.example"], "network.allow.1"),
+        (["a.example:0"], "network.allow.0"),
+        (["a.*.example"], "network.allow.0"),
+        (["*.com"], "network.allow.0"),
+        (["10.0.0.1/8"], "network.allow.0"),
+        (["2001:db8::/32"], "network.allow.0"),
+        (["a b"], "network.allow.0"),
+    ],
+)
+async def test_an_entry_that_no_egress_list_can_hold_is_refused_with_its_place_and_a_cure(
+    admin, allow, field
+):
+    error = (await admin.put("/api/v1/jobs/x", json=a_document(network={"allow": allow}))).json()["error"]
+
+    assert error["field"] == field
+    assert error["message"].startswith(f"{field}: ")
     assert error["cure"]
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 
 from runyard.api.errors import InvalidDocument, NotBuilt
+from runyard.model.egress import parse_egress_rule
 from runyard.model.errors import Invalid
 from runyard.wire.job_document import (
     FileContentDocument,
@@ -44,8 +45,6 @@ def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
         yield "secrets", secret
     if document.services:
         yield "services", "remove it, and start what the steps need in a step"
-    if isinstance(document.network, NetworkAllowDocument):
-        yield "network.allow", "write `network: none` or `network: open`"
 
 
 def check_bounds(document: JobDocument) -> None:
@@ -55,6 +54,7 @@ def check_bounds(document: JobDocument) -> None:
         *_step_problems(document),
         *_file_problems(document),
         *_git_problems(document),
+        *_network_problems(document),
     ]
     if problems:
         raise InvalidDocument(problems)
@@ -161,6 +161,23 @@ def _file_url_problems(url: str, field: str) -> Iterator[Invalid]:
 
 
 _NOT_IN_ADDRESSES = frozenset(" \\\"'`$|;<>^{}")
+
+
+def _network_problems(document: JobDocument) -> Iterator[Invalid]:
+    if not isinstance(document.network, NetworkAllowDocument):
+        return
+    if not document.network.allow:
+        field = "network.allow"
+        yield Invalid(
+            f"{field}: it lists nothing", field=field, cure="list where to go, or write `network: none`"
+        )
+    for index, entry in enumerate(document.network.allow):
+        field = f"network.allow.{index}"
+        try:
+            parse_egress_rule(entry)
+        except ValueError as error:
+            what, _, cure = str(error).rpartition("; ")
+            yield Invalid(f"{field}: {what or cure}", field=field, cure=cure)
 
 
 def _git_problems(document: JobDocument) -> Iterator[Invalid]:

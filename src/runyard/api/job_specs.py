@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from runyard.model.egress import NETWORK_ALLOW
 from runyard.model.job import (
     FileSource,
     GitSource,
@@ -30,7 +31,7 @@ SHELLS = {"sh": ("/bin/sh", "-e", "-c"), "bash": ("/bin/bash", "-e", "-c")}
 
 
 def spec_of(document: JobDocument) -> JobSpec:
-    network = document.network if isinstance(document.network, str) else "none"
+    network, network_allow = _network_of(document)
     names_image = document.image is not None or any(step.image is not None for step in document.steps)
     return JobSpec(
         steps=tuple(_step_of(step, number) for number, step in enumerate(document.steps, start=1)),
@@ -54,7 +55,14 @@ def spec_of(document: JobDocument) -> JobSpec:
             NamedCache(key=cache.key, path=cache.path, restore=tuple(cache.restore))
             for cache in document.cache
         ),
+        network_allow=network_allow,
     )
+
+
+def _network_of(document: JobDocument) -> tuple[str, tuple[str, ...]]:
+    if isinstance(document.network, str):
+        return document.network, ()
+    return NETWORK_ALLOW, tuple(document.network.allow)
 
 
 def _step_of(step: StepDocument, number: int) -> Step:
@@ -135,7 +143,7 @@ def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
         },
         "limits": {"queue": spec.limits.queue_s, "start": spec.limits.start_s, "run": spec.limits.run_s},
         "retry": {"infrastructure": spec.retry.infrastructure, "failure": spec.retry.failure},
-        "network": needs.network,
+        "network": {"allow": list(spec.network_allow)} if needs.network == NETWORK_ALLOW else needs.network,
         "artifacts": list(spec.artifacts),
         "outputs": dict(spec.outputs),
         "cache": [

@@ -15,7 +15,7 @@ from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.disk_watch import DiskLimits
 
 CONTAINER, NONE = "container", "none"
-NETWORK_NONE, NETWORK_OPEN = "none", "open"
+NETWORK_NONE, NETWORK_OPEN, NETWORK_ALLOW = "none", "open", "allow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,17 @@ class HostTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEgress:
+    """Where a program may go. `allow` is the job's list (network `allow`), `opened` the private networks that the
+    operator lets jobs reach; `nameservers` are asked for listed names, none: those of the host."""
+
+    allow: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    nft: str = "nft"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`user_id` None: the attempt runs as the service's own user. `root_directory` None: the host's allow-list.
     `id_base` is the first host id of the slot's range, which images run in; None: there is one id only.
@@ -156,6 +167,7 @@ class Plan:
     slirp: str = "slirp4netns"
     resolv_conf: str = ""
     allow_private_addresses: bool = False
+    egress: PlanEgress = field(default_factory=PlanEgress)
     cgroups: CgroupTree = field(default_factory=CgroupTree)
     limits: Limits = field(default_factory=Limits)
     disk: DiskLimits = field(default_factory=DiskLimits)
@@ -186,6 +198,7 @@ class Plan:
             git=None if git is None else _git(git),
             images=tuple(_image(image) for image in document.pop("images", ())),
             fetch=_fetch_rules(document.pop("fetch")),
+            egress=_egress(document.pop("egress", {})),
             caches=None if caches is None else _caches(caches),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
@@ -218,6 +231,12 @@ def _fetch_rules(document: dict[str, Any]) -> FetchRules:
     for name in ("protocols", "file_roots"):
         document[name] = tuple(document.get(name, ()))
     return FetchRules(**document)
+
+
+def _egress(document: dict[str, Any]) -> PlanEgress:
+    for name in ("allow", "opened", "nameservers"):
+        document[name] = tuple(document.get(name, ()))
+    return PlanEgress(**document)
 
 
 def _caches(document: dict[str, Any]) -> PlanCaches:

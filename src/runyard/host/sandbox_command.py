@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runyard.host import attempt_directory as folders
@@ -37,8 +37,28 @@ SHM_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedNetwork:
+    """A network namespace that programs enter instead of having one each. `join` is for the child that becomes one;
+    `files` (source, target) are what the network shows in /etc."""
+
+    join: Callable[[], None]
+    files: tuple[tuple[str, str], ...] = ()
+
+    def entered_by(self, identity: Identity) -> Identity:
+        before = identity.join
+
+        def join() -> None:
+            if before is not None:
+                before()
+            self.join()
+
+        return replace(identity, join=join)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an attempt's programs run: its plan and directory, its groups, the stage if there is one, the filter."""
+    """Where an attempt's programs run: its plan and directory, its groups, the stage if there is one, the filter; the
+    network that its steps share, None where each has its own."""
 
     plan: Plan
     directory: AttemptDirectory
@@ -46,6 +66,7 @@ class Place:
     stage: Stage | None
     seccomp_filter: bytes | None
     roots: ImageRoots
+    network: SharedNetwork | None = None
 
     def identity(self, image: PlanImage | None = None) -> Identity:
         """Whom a program runs as on the host: the attempt's id, or an image's user in the slot's range."""
@@ -69,11 +90,13 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
-    """What a program's sandbox has beyond a step's: files and folders to read, the host's network."""
+    """What a program's sandbox has beyond a step's: files and folders to read; the network of whoever starts it (the
+    host's, or the `network` that it enters first)."""
 
     files: tuple[tuple[str, str], ...] = ()
     folders: tuple[tuple[str, str], ...] = ()
     has_host_network: bool = False
+    network: SharedNetwork | None = None
     extra_env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +104,9 @@ def step_command(place: Place, step: PlanStep) -> Command:
     """Raises HostileRoot where the root was prepared to lead a mount elsewhere."""
     if place.plan.isolation == "none":
         return bare(place, step)
+    if place.network is not None:
+        shared = Extras(files=place.network.files, has_host_network=True, network=place.network)
+        return sandboxed(place, step, extras=shared)
     block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
     extras = Extras()
     if block_read >= 0:
@@ -93,14 +119,18 @@ def sandboxed(
     place: Place, step: PlanStep, *, extras: Extras | None = None, block: tuple[int, int] = (-1, -1)
 ) -> Command:
     """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
-    sandbox = _sandbox(place, step, extras or Extras())
+    extras = extras or Extras()
+    sandbox = _sandbox(place, step, extras)
+    identity = place.identity(None if step.image is None else place.plan.images[step.image])
+    if extras.network is not None:
+        identity = extras.network.entered_by(identity)
     if step.image is None:
-        return bubblewrap(place, sandbox, step.command, identity=place.identity(), block=block)
+        return bubblewrap(place, sandbox, step.command, identity=identity, block=block)
     return bubblewrap(
         place,
         sandbox,
         step.command,
-        identity=place.identity(place.plan.images[step.image]),
+        identity=identity,
         block=block,
         user_namespace=place.roots.user_namespace(step.image) if place.stage else None,
     )

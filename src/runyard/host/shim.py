@@ -23,12 +23,12 @@ from runyard.host import collect, journal, verdict, workspace
 from runyard.host.attempt_directory import AttemptDirectory, StopRequest
 from runyard.host.cgroups import AttemptCgroup, Counters
 from runyard.host.disk_watch import DiskWatch
-from runyard.host.egress import Egress
+from runyard.host.egress import Egress, closed_networks
 from runyard.host.images.roots import ImageRoots
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
-from runyard.host.plan import PlanCaches, PlanStep
+from runyard.host.plan import NETWORK_ALLOW, PlanCaches, PlanStep
 from runyard.host.pump import AttemptLog, LogDiskFull
 from runyard.host.sandbox_command import Place, step_command
 from runyard.host.setup import SetupEnded, WorkspaceFailed
@@ -50,6 +50,7 @@ from runyard.logs.layout import SETUP, step_key
 
 if TYPE_CHECKING:
     from runyard.host.caches.attempt import AttemptCaches
+    from runyard.host.surroundings import Surroundings
 
 COLLECT_STOPPED_S = 15.0
 _ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
@@ -113,6 +114,7 @@ class Attempt:
         self._first_started: float | None = None
         self._last_ended: float | None = None
         self._outputs: dict[str, str] = {}
+        self._surroundings: Surroundings | None = None
         self._caches: AttemptCaches | None = None
         if plan.caches is not None:
             self._caches = _caches_of(
@@ -124,7 +126,7 @@ class Attempt:
             return verdict.canceled(None)
         try:
             self._prepare()
-            end = self._fill_workspace() or self._restore_caches()
+            end = self._fill_workspace() or self._restore_caches() or self._make_surroundings()
             if end is None:
                 end = self._run_steps()
         except WorkspaceFailed as error:
@@ -134,6 +136,9 @@ class Attempt:
             end = verdict.failed("image", str(error))
         except LogDiskFull:
             end = verdict.failed("disk", "the disk that holds the logs is full")
+        finally:
+            if self._surroundings is not None:
+                self._surroundings.close()
         if self._first_started is not None:
             self._collect(end)
         return end
@@ -196,6 +201,14 @@ class Attempt:
         except SetupEnded as error:
             return self._judge(PlanStep(name=SETUP, command=()), error.end)
         return None
+
+    def _make_surroundings(self) -> Verdict | None:
+        if self.plan.network != NETWORK_ALLOW:
+            return None
+        self._surroundings = _surroundings_of(self._place, self._say)
+        end = self._surroundings.start()
+        self._place = self._surroundings.place
+        return end
 
     def _setup_program(
         self, command: Command, key: str, stderr: ProgressStream, disk_watch: DiskWatch | None
@@ -279,7 +292,9 @@ class Attempt:
         if command.block_write < 0:
             return command
         block = command.block_write
-        egress = Egress(self.plan.slirp, allow_private=self.plan.allow_private_addresses)
+        opened = self.plan.egress.opened
+        closed = closed_networks(allow_private=self.plan.allow_private_addresses, opened=opened)
+        egress = Egress(self.plan.slirp, closed)
         stack.callback(os.close, block)
         stack.callback(egress.close)
 
@@ -329,6 +344,8 @@ class Attempt:
             wakeup_fd=self._wakeup_fd,
             stop_request=self._stop_request,
             disk_watch=disk_watch or self._disk_watch,
+            watch=None if self._surroundings is None else self._surroundings.watch,
+            companions=set if self._surroundings is None else self._surroundings.companions,
         )
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -393,6 +410,13 @@ def _caches_of(
     from runyard.host.caches.attempt import AttemptCaches
 
     return AttemptCaches(place, caches, say, note_use)
+
+
+def _surroundings_of(place: Place, say: Callable[[str], None]) -> Surroundings:
+    """Imported on need, as caches are."""
+    from runyard.host.surroundings import Surroundings
+
+    return Surroundings(place, say)
 
 
 def _catch_term() -> int:

@@ -127,7 +127,8 @@ class Retry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What was asked for, with every default filled in. `image` is that of steps which name none. `outputs` maps a name
-    to a file relative to the workspace."""
+    to a file relative to the workspace. `network_allow` are the entries (model/egress.py) of a job whose requirements
+    say network `allow`."""
 
     steps: tuple[Step, ...]
     name: str | None = None
@@ -145,6 +146,7 @@ class JobSpec:
     artifacts: tuple[str, ...] = ()
     outputs: Mapping[str, str] = field(default_factory=dict)
     cache: tuple[NamedCache, ...] = ()
+    network_allow: tuple[str, ...] = ()
 
     def image_of(self, step: Step) -> str | None:
         """The image that a step runs in; None is the pool's own system."""

@@ -31,7 +31,8 @@ class Requirements:
     """A job's needs, which are also its limits while it runs.
 
     `cpu_millis` is in thousandths of a core. `disk_bytes`, `arch` and `os` are None where the job does not care.
-    `network` and `needs_images` (a step names an image) are part of it because a place may be unable to give any.
+    `network` (`none`, `open`, or `allow` for a list, which is the job's own) and `needs_images` (a step names an image)
+    are part of it because a place may be unable to give any.
     """
 
     isolation: Isolation = Isolation.CONTAINER

@@ -25,12 +25,14 @@ from runyard.model.requirements import Isolation, Requirements
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """How one provider differs from another, as a value. `can_lose_log_lines`: gaps are then marked in the log;
-    `is_host_bound`: only the process on its own host can act for it; `labels` include `arch` and `os` where all its
+    `is_host_bound`: only the process on its own host can act for it; `has_network_allow`: what a job lists in
+    `network.allow` is all that it reaches; `labels` include `arch` and `os` where all its
     places share them; `description` says in plain words what isolates."""
 
     isolation: Isolation
     is_host_bound: bool = False
     has_network_open: bool = True
+    has_network_allow: bool = False
     has_images: bool = False
     can_lose_log_lines: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)

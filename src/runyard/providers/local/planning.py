@@ -22,6 +22,7 @@ from runyard.host.plan import (
     PlanCache,
     PlanCaches,
     PlanCredential,
+    PlanEgress,
     PlanFile,
     PlanGit,
     PlanImage,
@@ -49,6 +50,7 @@ class HostFacts:
     host_tree: HostTree
     cache_directory: str
     repositories: str = ""
+    nft: str = "nft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,12 @@ def make_plan(
         slirp=facts.slirp,
         resolv_conf=facts.resolv_conf,
         allow_private_addresses=options.allow_private_addresses,
+        egress=PlanEgress(
+            allow=spec.network_allow,
+            opened=options.egress_networks,
+            nameservers=options.nameservers,
+            nft=facts.nft,
+        ),
         cgroups=facts.cgroups,
         limits=Limits(
             memory_bytes=requirements.memory_bytes,
