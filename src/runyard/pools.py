@@ -53,6 +53,7 @@ def pool_settings(
         has_network_open=capabilities.has_network_open,
         has_network_allow=capabilities.has_network_allow,
         has_images=capabilities.has_images,
+        has_services=capabilities.has_services,
         host=f"{socket.gethostname()}/{installation}" if capabilities.is_host_bound else None,
         description=capabilities.description,
     )

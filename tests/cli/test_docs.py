@@ -27,6 +27,7 @@ SECTIONS = {
     "NetworkAllowDocument": "## network",
     "CacheDocument": "## cache",
     "ServiceDocument": "## services",
+    "ReadyDocument": "### services.ready",
 }
 
 

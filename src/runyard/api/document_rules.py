@@ -23,6 +23,7 @@ ENV_BYTES_MAX = 128 * 1024
 ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, its NUL included
 COMMAND_BYTES_MAX = 1 << 20  # half of what execve takes with the usual stack limit
 
+_NAMES_TAKEN = ("localhost", "ip6-localhost", "runyard")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(
     rf"(?:[A-Za-z0-9.\-\[\]:]+/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
@@ -43,8 +44,6 @@ def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
     secret = "remove it; and put no secret into env instead, where everyone who may read the job sees it"
     if document.secrets:
         yield "secrets", secret
-    if document.services:
-        yield "services", "remove it, and start what the steps need in a step"
 
 
 def check_bounds(document: JobDocument) -> None:
@@ -55,6 +54,7 @@ def check_bounds(document: JobDocument) -> None:
         *_file_problems(document),
         *_git_problems(document),
         *_network_problems(document),
+        *_service_problems(document),
     ]
     if problems:
         raise InvalidDocument(problems)
@@ -64,6 +64,7 @@ def _image_problems(document: JobDocument) -> Iterator[Invalid]:
     """What no registry could ever have by that name; the pool's registry client knows the whole grammar."""
     named = [("image", document.image)]
     named += [(f"steps.{index}.image", step.image) for index, step in enumerate(document.steps)]
+    named += [(f"services.{name}.image", service.image) for name, service in document.services.items()]
     for field, image in named:
         if image is not None and not _IMAGE.fullmatch(image):
             yield Invalid(
@@ -178,6 +179,30 @@ def _network_problems(document: JobDocument) -> Iterator[Invalid]:
         except ValueError as error:
             what, _, cure = str(error).rpartition("; ")
             yield Invalid(f"{field}: {what or cure}", field=field, cure=cure)
+
+
+def _service_problems(document: JobDocument) -> Iterator[Invalid]:
+    needs = document.requirements
+    for name, service in document.services.items():
+        field = f"services.{name}"
+        if name in _NAMES_TAKEN:
+            yield Invalid(
+                f"{field}: the name stands for the job itself", field=field, cure="choose another name"
+            )
+        for what, own, of_job in (("memory", service.memory, needs.memory), ("cpu", service.cpu, needs.cpu)):
+            if own is not None and own > of_job:
+                yield Invalid(
+                    f"{field}.{what}: it is more than the job has, of which it is a part",
+                    field=f"{field}.{what}",
+                    cure=f"raise requirements.{what}, which is for the steps and all services together",
+                )
+        size = sum(len(key.encode()) + len(value.encode()) + 2 for key, value in service.env.items())
+        if size > ENV_BYTES_MAX:
+            yield Invalid(
+                f"{field}.env: it is {size} bytes, more than {ENV_BYTES_MAX}",
+                field=f"{field}.env",
+                cure="put large values into the image",
+            )
 
 
 def _git_problems(document: JobDocument) -> Iterator[Invalid]:

@@ -132,6 +132,24 @@ class HostTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanService:
+    """A program beside the steps, in `image` (a number of the plan's, and no step's), with its whole environment. It is
+    ready once its `ready_ports` accept and, where there is one, `ready_command` succeeds. `memory_bytes` and
+    `cpu_millis` are of the attempt's; None: all that the attempt has."""
+
+    name: str
+    image: int
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "/"
+    ready_ports: tuple[int, ...] = ()
+    ready_command: tuple[str, ...] = ()
+    ready_timeout_s: float = 60.0
+    memory_bytes: int | None = None
+    cpu_millis: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanEgress:
     """Where a program may go. `allow` is the job's list (network `allow`), `opened` the private networks that the
     operator lets jobs reach; `nameservers` are asked for listed names, none: those of the host."""
@@ -179,6 +197,7 @@ class Plan:
     git: PlanGit | None = None
     fetch: FetchRules = field(default_factory=FetchRules)
     caches: PlanCaches | None = None
+    services: tuple[PlanService, ...] = ()
     artifacts: tuple[str, ...] = ()
     artifact_bytes_max: int = 10 << 30
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -200,6 +219,7 @@ class Plan:
             fetch=_fetch_rules(document.pop("fetch")),
             egress=_egress(document.pop("egress", {})),
             caches=None if caches is None else _caches(caches),
+            services=tuple(_service(each) for each in document.pop("services", ())),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
             limits=Limits(**document.pop("limits")),
@@ -231,6 +251,12 @@ def _fetch_rules(document: dict[str, Any]) -> FetchRules:
     for name in ("protocols", "file_roots"):
         document[name] = tuple(document.get(name, ()))
     return FetchRules(**document)
+
+
+def _service(document: dict[str, Any]) -> PlanService:
+    for name in ("command", "ready_ports", "ready_command"):
+        document[name] = tuple(document[name])
+    return PlanService(**document)
 
 
 def _egress(document: dict[str, Any]) -> PlanEgress:

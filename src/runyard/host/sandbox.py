@@ -47,12 +47,13 @@ class OverlayRoot:
 class Sandbox:
     """`inner_ids` are the user and group inside. `capabilities` are those over the sandbox's own ids.
     `device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
-    on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories."""
+    on the host, None leaves the root's own folder; `files` are binds (source, target) of single files, `folders`
+    read-only ones of directories."""
 
     root: HostRoot | DirectoryRoot | OverlayRoot
-    workspace: str
-    tmp: str
-    outputs: str
+    workspace: str | None
+    tmp: str | None
+    outputs: str | None
     directory: str = WORKSPACE
     env: Mapping[str, str] = field(default_factory=dict)
     device_directory: str | None = None
@@ -92,8 +93,9 @@ def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
         arguments += ["--cap-add", capability]
     arguments += _root(sandbox.root)
     arguments += _devices(sandbox)
-    arguments += ["--proc", "/proc", "--bind", sandbox.tmp, TMP]
-    arguments += ["--bind", sandbox.workspace, WORKSPACE, "--bind", sandbox.outputs, OUTPUTS]
+    arguments += ["--proc", "/proc"]
+    for folder, target in ((sandbox.tmp, TMP), (sandbox.workspace, WORKSPACE), (sandbox.outputs, OUTPUTS)):
+        arguments += ["--bind", folder, target] if folder is not None else []
     for source, target in (*sandbox.files, *sandbox.folders):
         arguments += ["--ro-bind", source, target]
     if isinstance(sandbox.root, HostRoot):

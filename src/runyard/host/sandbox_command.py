@@ -185,7 +185,7 @@ def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
         root = _prepared_root(place, files)
     else:
         image = plan.images[step.image]
-        files = _with_generated(place, files)
+        files = with_generated(place, files)
         root = place.roots.root(step.image, [target for _, target in files])
         inner_ids = image.user_id, image.group_id
         if image.user_id == 0 and stage is not None:
@@ -208,7 +208,7 @@ def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
     )
 
 
-def _with_generated(place: Place, files: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def with_generated(place: Place, files: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Our /etc/hosts and its like, where a step's own files are not already of that name."""
     taken = {target for _, target in files}
     if place.stage is not None:

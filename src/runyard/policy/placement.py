@@ -54,6 +54,8 @@ def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
         return f"pool '{pool.name}' cannot give a network, the job demands network {requirements.network}"
     if requirements.needs_images and not pool.has_images:
         return f"pool '{pool.name}' cannot run a step in an image, and the job names one"
+    if requirements.needs_services and not pool.has_services:
+        return f"pool '{pool.name}' cannot run services beside a job, and the job has some"
     return _label_misfit(requirements, pool)
 
 

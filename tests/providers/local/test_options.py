@@ -79,6 +79,7 @@ def test_what_fits_is_taken_now():
         ({"disk_bytes": 200 * GIB}, "has a disk of 99.0Gi"),
         ({"network": "open", "has_network": False}, "cannot give network open"),
         ({"network": "allow"}, "cannot keep a job to network.allow"),
+        ({"needs_services": True}, "cannot run services beside a job"),
         ({"network": "other"}, "cannot give network 'other'"),
     ],
 )

@@ -1,5 +1,5 @@
-"""The network of an attempt that lists where it may go: made before its first program, the same for all of them, gone
-with its shim. What was refused is told in the attempt's log."""
+"""The network of an attempt that lists where it may go or has services: made before its first program, the same for all
+of them, gone with its shim. What was refused is told in the attempt's log."""
 
 from __future__ import annotations
 
@@ -13,13 +13,22 @@ from collections.abc import Callable
 from typing import Any
 
 from runyard.host.attempt_directory import AttemptDirectory
-from runyard.host.egress import LOOPBACK, SLIRP_NETWORK, Egress, NetworkNamespace, closed_networks
+from runyard.host.egress import (
+    LOOPBACK,
+    RESOLV_CONF,
+    SLIRP_NETWORK,
+    Egress,
+    NetworkNamespace,
+    closed_networks,
+)
+from runyard.host.host_tree import GENERATED
 from runyard.host.linux import boottime
 from runyard.host.network.lookups import host_servers, parse_servers
 from runyard.host.network.namespace import AttemptNamespace
 from runyard.host.network.packet_filter import PacketFilter, Refused
 from runyard.host.network.resolver import Resolver, start_resolver
 from runyard.host.plan import NETWORK_ALLOW, NETWORK_NONE, Plan
+from runyard.host.services.readiness import read_listeners
 from runyard.model.egress import EgressRule, parse_egress_rule
 
 FOLDER = "network"
@@ -33,8 +42,10 @@ Say = Callable[[str], None]
 class AttemptNetwork:
     """`start` makes it, `look` says what was refused meanwhile, `close` ends it. Root level only."""
 
-    def __init__(self, plan: Plan, directory: AttemptDirectory, say: Say) -> None:
+    def __init__(self, plan: Plan, directory: AttemptDirectory, say: Say, *, hosts: str = "") -> None:
+        """`hosts` are the lines of /etc/hosts beyond the usual ones."""
         self._plan = plan
+        self._hosts = hosts
         self.folder = directory.file(FOLDER)
         self._refusals = _Refusals(say)
         self._say = say
@@ -49,11 +60,14 @@ class AttemptNetwork:
     def start(self) -> None:
         """Raises OSError saying what could not be made; then nothing may run in it."""
         os.makedirs(self.folder, mode=0o755, exist_ok=True)
+        if self._hosts:
+            self._write("hosts", GENERATED["hosts"] + self._hosts)
         if self._plan.network == NETWORK_NONE:
             return
         egress = self._plan.egress
         closed = closed_networks(allow_private=self._plan.allow_private_addresses, opened=egress.opened)
         lists = self._plan.network == NETWORK_ALLOW
+        self._write("resolv.conf", _RESOLV_CONF if lists else RESOLV_CONF)
         if lists:
             self._restrict([parse_egress_rule(each) for each in egress.allow], closed)
         self._egress = Egress(self._plan.slirp, () if lists else closed, has_resolver=not lists)
@@ -63,6 +77,11 @@ class AttemptNetwork:
     def join(self) -> Callable[[], None]:
         """For a child that is about to become a program of the attempt."""
         return self._namespace.join
+
+    def listeners(self) -> set[tuple[str, int]]:
+        """(address, port) of what accepts in it by TCP."""
+        with self._namespace.entered():
+            return read_listeners()
 
     @property
     def companions(self) -> set[int]:
@@ -115,9 +134,11 @@ class AttemptNetwork:
 
         self._resolver, self._told = start_resolver(serve)
         listening.close()
-        with open(f"{self.folder}/resolv.conf", "w") as file:
-            file.write(_RESOLV_CONF)
-        os.chmod(f"{self.folder}/resolv.conf", 0o644)
+
+    def _write(self, name: str, text: str) -> None:
+        with open(f"{self.folder}/{name}", "w") as file:
+            file.write(text)
+        os.chmod(f"{self.folder}/{name}", 0o644)
 
     def _warn_of_closed(self, rules: list[EgressRule], closed: list[ipaddress.IPv4Network]) -> None:
         for rule in rules:

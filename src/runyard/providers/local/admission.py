@@ -81,6 +81,10 @@ def _impossible(requirements: Requirements, capabilities: Capabilities, budget: 
         return f"lacks the label {missing}"
     if requirements.needs_images and not capabilities.has_images:
         return "cannot run a step in an image (see runyard doctor)"
+    if requirements.needs_services and not capabilities.has_services:
+        return (
+            "cannot run services beside a job (the service must run as root, with images; see runyard doctor)"
+        )
     if requirements.network == "open" and not capabilities.has_network_open:
         return "cannot give network open (slirp4netns and /dev/net/tun are needed; see runyard doctor)"
     if requirements.network == "none" and capabilities.isolation is Isolation.NONE:

@@ -26,10 +26,11 @@ from runyard.host.plan import (
     PlanFile,
     PlanGit,
     PlanImage,
+    PlanService,
     PlanStep,
 )
 from runyard.host.sandbox import HOME, INNER_ID, OUTPUTS, PATH, WORKSPACE
-from runyard.model.job import JobSpec, NamedCache, Step
+from runyard.model.job import JobSpec, NamedCache, Service, Step
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import GitCredential
 from runyard.providers.local.options import LocalOptions
@@ -74,19 +75,23 @@ def make_plan(
     """`images` are the job's, by name; `began`: since when the limit of the start counts, None is now."""
     spec, requirements = request.spec, request.spec.requirements
     images = images or {}
+    for_steps = {name: image for name, image in images.items() if name in map(spec.image_of, spec.steps)}
     base = id_base(options.uid_base, request.slot)
     return Plan(
         name=request.key.resource_name,
         boot_id=boot_id(),
         created_at=time.time() if began is None else began.at,
         created_boottime=boottime() if began is None else began.boottime,
-        steps=tuple(_step(request, step, images) for step in spec.steps),
+        steps=tuple(_step(request, step, for_steps) for step in spec.steps),
         log_directory=str(destination.log_directory),
         artifact_directory=str(destination.artifact_directory),
         log_bytes_max=destination.log_bytes_max,
         isolation=host_plan.NONE if facts.isolation is Isolation.NONE else host_plan.CONTAINER,
         user_id=_user_id(base, spec, images) if facts.has_user_ids else None,
-        images=tuple(_image(image) for image in images.values()),
+        images=(
+            *(_image(image) for image in for_steps.values()),
+            *(_image(images[service.image]) for service in spec.services),  # each has a root of its own
+        ),
         id_base=base if facts.has_user_ids else None,
         bwrap=facts.bwrap,
         host_tree=HostTree() if facts.has_user_ids else facts.host_tree,
@@ -127,6 +132,10 @@ def make_plan(
             ca_file=options.git_ca_file,
         ),
         caches=_caches(spec, facts, options),
+        services=tuple(
+            _service(service, images[service.image], len(for_steps) + index)
+            for index, service in enumerate(spec.services)
+        ),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
     )
@@ -145,6 +154,24 @@ def _step(request: AttemptRequest, step: Step, images: Mapping[str, ReadyImage])
         timeout_s=step.timeout_s,
         condition=step.condition.value,
         image=None if name is None else list(images).index(name),
+    )
+
+
+def _service(service: Service, image: ReadyImage, number: int) -> PlanService:
+    process = image.process
+    ports = process.ports if service.ready_port is None else (service.ready_port,)
+    home = "/root" if image.user.user_id == 0 else "/"
+    return PlanService(
+        name=service.name,
+        image=number,
+        command=(*process.entrypoint, *(service.command or process.cmd)),
+        env={"PATH": PATH, "HOME": home, **image.env, **service.env},
+        directory=process.directory,
+        ready_ports=() if service.ready_command else ports,
+        ready_command=service.ready_command,
+        ready_timeout_s=service.ready_timeout_s,
+        memory_bytes=service.memory_bytes,
+        cpu_millis=service.cpu_millis,
     )
 
 

@@ -51,6 +51,7 @@ _PHASES = {
     journal.PREPARING: "preparing",
     journal.WORKSPACE: "workspace",
     journal.CACHE: "cache",
+    journal.SERVICES: "services",
     journal.COLLECTING: "collecting",
 }
 
@@ -90,6 +91,7 @@ class LocalProvider:
             has_network_open=bare or verdict.has_network_open,
             has_network_allow=not bare and verdict.has_network_allow,
             has_images=not self._no_images,
+            has_services=not self._no_images and verdict.level is Level.ROOT,
             labels={**host_labels(), **self._options.labels},
             description=f"no isolation, as configured; {findings.DISK}"
             if bare
