@@ -211,6 +211,8 @@ async def test_nothing_of_a_service_outlives_its_attempt(world, layers, how):
     if how != "kill":
         assert ran.log("s000") == b"up\nstopped\n"
         assert not AttemptCgroup(plan.cgroups, plan.name).exists
+    directory.destroy(plan.cgroups)
+    assert not AttemptCgroup(plan.cgroups, plan.name).exists
 
 
 async def test_one_that_ignores_term_is_killed_after_the_grace(world, layers):

@@ -19,9 +19,12 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from runyard.host.addresses import ALWAYS_CLOSED, NOT_PUBLIC, connected_networks
 from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
+from runyard.host.plan import Plan
+from runyard.host.step import Command
 
 RESOLVER = "10.0.2.3"
 RESOLV_CONF = f"nameserver {RESOLVER}\noptions timeout:2\n"
@@ -32,6 +35,23 @@ _RTM_NEWROUTE, _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_CREATE = 24, 0x1, 0x4, 0x400
 _RTN_UNREACHABLE, _RTA_DST, _TABLE_MAIN, _PROTOCOL_STATIC = 7, 1, 254, 4
 _NS_GET_USERNS = 0xB701
 _LOCAL_ADDRESS = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
+
+
+def with_egress(command: Command, plan: Plan, stack: contextlib.ExitStack) -> Command:
+    """Holds the command back until its network is up, where it is to have one; `stack` ends that with the program."""
+    block = command.block_write
+    if block < 0:
+        return command
+    closed = closed_networks(allow_private=plan.allow_private_addresses, opened=plan.egress.opened)
+    egress = Egress(plan.slirp, closed)
+    stack.callback(os.close, block)
+    stack.callback(egress.close)
+
+    def ready(init_pid: int) -> None:
+        egress.attach(init_pid)
+        os.write(block, b"x")
+
+    return replace(command, ready=ready)
 
 
 class NetworkNamespace:

@@ -128,7 +128,8 @@ def _root(root: HostRoot | DirectoryRoot | OverlayRoot) -> list[str]:
 
 
 def _devices(sandbox: Sandbox) -> list[str]:
-    size = [] if sandbox.shm_bytes is None else ["--size", str(sandbox.shm_bytes)]
+    shared = ["--perms", "1777"]  # of several users, as each has it
+    shared += [] if sandbox.shm_bytes is None else ["--size", str(sandbox.shm_bytes)]
     if sandbox.device_directory is None:
-        return ["--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
-    return ["--dev-bind", sandbox.device_directory, "/dev", *size, "--tmpfs", "/dev/shm"]
+        return ["--dev", "/dev", *shared, "--tmpfs", "/dev/shm"]
+    return ["--dev-bind", sandbox.device_directory, "/dev", *shared, "--tmpfs", "/dev/shm"]

@@ -9,7 +9,6 @@ service must drain them: this one.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -23,7 +22,7 @@ from runyard.host import collect, journal, verdict, workspace
 from runyard.host.attempt_directory import AttemptDirectory, StopRequest
 from runyard.host.cgroups import AttemptCgroup, Counters
 from runyard.host.disk_watch import DiskWatch
-from runyard.host.egress import Egress, closed_networks
+from runyard.host.egress import with_egress
 from runyard.host.images.roots import ImageRoots
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
@@ -287,7 +286,7 @@ class Attempt:
 
     def _execute(self, index: int, step: PlanStep, deadlines: list[Deadline]) -> ProgramEnd:
         with contextlib.ExitStack() as network:
-            command = self._with_network(step_command(self._place, step), network)
+            command = with_egress(step_command(self._place, step), self.plan, network)
             watch = None if self._surroundings is None else self._surroundings.watch
             program = self._program(command, step_key(index), watch=watch)
             end = program.run(
@@ -310,23 +309,6 @@ class Attempt:
         if self._first_started is None:
             self._first_started = boottime()
         self._writer.write(journal.STEP_STARTED, time.time(), index=index)
-
-    def _with_network(self, command: Command, stack: contextlib.ExitStack) -> Command:
-        """Holds the command back until its network is up."""
-        if command.block_write < 0:
-            return command
-        block = command.block_write
-        opened = self.plan.egress.opened
-        closed = closed_networks(allow_private=self.plan.allow_private_addresses, opened=opened)
-        egress = Egress(self.plan.slirp, closed)
-        stack.callback(os.close, block)
-        stack.callback(egress.close)
-
-        def ready(init_pid: int) -> None:
-            egress.attach(init_pid)
-            os.write(block, b"x")
-
-        return dataclasses.replace(command, ready=ready)
 
     def _deadlines(self, step: PlanStep) -> list[Deadline]:
         now = boottime()
