@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from runyard.host.cgroups import AttemptCgroup, Limits
+from runyard.host.egress import RESOLV_CONF
 from runyard.host.plan import PlanEgress, PlanImage, PlanService, PlanStep
 from runyard.host.process import descendants
 from runyard.host.services.readiness import missing_ports, parse_listeners
@@ -136,6 +137,38 @@ async def test_one_that_dies_while_a_step_runs_ends_the_step_and_the_attempt(wor
     assert "service 'db' ended with exit code 5" in ran.message
     assert ran.outcome.reason.step == "main"
     assert ran.log("001") == b""
+
+
+@pytest.mark.parametrize("how", ["stop", "limit"])
+async def test_the_wait_for_one_ends_with_a_stop_and_with_the_limit_to_start(world, layers, how):
+    never = service("never", "echo up; exec sleep 60", ready_ports=(99,))
+    plan = world.plan(
+        sh("echo ran"), **with_services(layers, never), start_limit_s=60.0 if how == "stop" else 0.7
+    )
+    directory = world.directory(plan)
+
+    async def stop(record) -> None:
+        if how == "stop" and record["what"] == "services":
+            directory.request_stop(0.2)
+
+    ran = await world.run_plan(plan, stop)
+    assert (ran.code, ran.text) == ({"stop": "canceled", "limit": "start_timeout"}[how], "")
+    assert not ran.outcome.was_seen
+
+
+async def test_with_an_open_network_services_and_steps_share_it_and_private_addresses_stay_closed(
+    world, layers
+):
+    out = "wget -q -O - http://10.1.1.1/ 2>&1; cat /etc/resolv.conf; touch /tmp/done; exec sleep 60"
+    ran = await world.run(
+        sh("grep -c tap0 /proc/net/route; cat /etc/resolv.conf"),
+        **with_services(layers, service("a", out, ready_command=("/bin/sh", "-c", "cat /tmp/done"))),
+        network="open",
+    )
+    assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message
+    assert ran.text.endswith(RESOLV_CONF)
+    assert "No route to host" in ran.log("s000").decode()
+    assert ran.log("s000").decode().endswith(RESOLV_CONF)
 
 
 async def test_one_that_has_no_command_or_cannot_be_run_is_said(world, layers):
