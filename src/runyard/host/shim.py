@@ -44,12 +44,12 @@ from runyard.host.step import (
     ProgramEnd,
     Sink,
 )
+from runyard.host.surroundings import Surroundings
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import SETUP, step_key
 
 if TYPE_CHECKING:
     from runyard.host.caches.attempt import AttemptCaches
-    from runyard.host.surroundings import Surroundings
 
 COLLECT_STOPPED_S = 15.0
 _ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk", "service")
@@ -215,7 +215,7 @@ class Attempt:
     def _make_surroundings(self) -> Verdict | None:
         if self.plan.network != NETWORK_ALLOW and not self.plan.services:
             return None
-        self._surroundings = _surroundings_of(self._place, self._cgroup, self._say)
+        self._surroundings = Surroundings(self._place, self._cgroup, self._say)
         end = self._surroundings.start()
         self._place = self._surroundings.place
         return end
@@ -423,13 +423,6 @@ def _caches_of(
     from runyard.host.caches.attempt import AttemptCaches
 
     return AttemptCaches(place, caches, say, note_use)
-
-
-def _surroundings_of(place: Place, cgroup: AttemptCgroup | None, say: Callable[[str], None]) -> Surroundings:
-    """Imported on need, as caches are."""
-    from runyard.host.surroundings import Surroundings
-
-    return Surroundings(place, cgroup, say)
 
 
 def _catch_term() -> int:
