@@ -1,6 +1,7 @@
 """`network: {allow: […]}`: what is listed is reached, everything else is refused at once. Real sockets, between network
 namespaces; the far one is an internet of its own."""
 
+import asyncio
 import os
 import signal
 import time
@@ -205,6 +206,26 @@ async def test_nothing_of_the_network_outlives_its_attempt_not_even_a_killed_shi
     assert ran.outcome.kind is OutcomeKind.LOST
     await until(lambda: not descendants(world.zygote.pid))
     assert not living_with("--disable-dns")
+
+
+async def test_names_are_looked_up_and_opened_while_the_service_is_gone(world, far):
+    script = f"until test -e go; do sleep 0.02; done; exec cat < /dev/tcp/one.example.com/{HTTP}"
+    plan = world.plan(
+        PlanStep(name="main", command=("bash", "-c", script), env=ENV), **listed("one.example.com")
+    )
+    directory, started = world.directory(plan), asyncio.Event()
+
+    async def note(record) -> None:
+        if record["what"] == "step_started":
+            started.set()
+
+    following = asyncio.create_task(world.runner.run(directory, lambda: plan, note))
+    await started.wait()
+    following.cancel()
+    await world.zygote.close()
+    (directory.path / "workspace/go").touch()
+    await until(directory.is_ended)
+    assert (directory.path / "log/000.stdout").read_bytes() == b"reached\n"
 
 
 async def test_a_filter_that_cannot_be_made_lets_no_command_run(world):

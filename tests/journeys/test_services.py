@@ -26,15 +26,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
         yield registry
 
 
-@pytest.fixture
-def service(tmp_path: Path, registry: Registry) -> Iterator[RunningService]:
-    data = tmp_path / "data"
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, registry: Registry) -> Iterator[RunningService]:
+    folder = tmp_path_factory.mktemp("service")
+    data = folder / "data"
     data.mkdir()
-    (tmp_path / "runyard.toml").write_text(
+    (folder / "runyard.toml").write_text(
         '[pools.local]\nprovider = "local"\n\n'
         f'[[pools.local.registries]]\nhost = "{registry.address}"\nprivate = true\n'
     )
-    running = RunningService(data, environment={"RUNYARD_CONFIG": str(tmp_path / "runyard.toml")})
+    running = RunningService(data, environment={"RUNYARD_CONFIG": str(folder / "runyard.toml")})
     running.start()
     try:
         yield running

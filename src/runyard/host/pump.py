@@ -35,6 +35,10 @@ class AttemptLog:
         """Each stream may keep a quarter of the tail budget that is left, so that later steps still find some."""
         return StreamLog(self, layout.stream_file(self.directory, step, stream), self._tail_left // 4)
 
+    def part(self, bytes_max: int) -> AttemptLog:
+        """Of the same attempt, with a budget of its own: for a process beside this one."""
+        return AttemptLog(str(self.directory), bytes_max)
+
     def take_head(self, wanted: int) -> int:
         taken = min(wanted, self._head_left)
         self._head_left -= taken
@@ -129,6 +133,7 @@ class Discarded:
 
     def __init__(self) -> None:
         self.last: bytes = b""
+        self.idle_at: float | None = None
 
     def drain(self, pipe: int) -> bool:
         try:
@@ -137,6 +142,9 @@ class Discarded:
             return True
         self.last = (self.last + data)[-LAST_BYTES:]
         return bool(data)
+
+    def show_idle(self, now: float) -> None:
+        pass
 
     def close(self) -> None:
         pass

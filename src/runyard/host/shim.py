@@ -215,7 +215,7 @@ class Attempt:
     def _make_surroundings(self) -> Verdict | None:
         if self.plan.network != NETWORK_ALLOW and not self.plan.services:
             return None
-        self._surroundings = Surroundings(self._place, self._cgroup, self._say)
+        self._surroundings = Surroundings(self._place, self._cgroup, self._log, self._say)
         end = self._surroundings.start()
         self._place = self._surroundings.place
         return end

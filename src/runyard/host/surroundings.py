@@ -13,7 +13,7 @@ from types import FrameType
 from runyard.host import verdict
 from runyard.host.cgroups import AttemptCgroup
 from runyard.host.network.attempt_network import AttemptNetwork
-from runyard.host.pump import LogDiskFull
+from runyard.host.pump import AttemptLog, LogDiskFull
 from runyard.host.sandbox_command import Place, SharedNetwork
 from runyard.host.services.attempt_services import AttemptServices, RunReady, Waiting, service_hosts
 from runyard.host.verdict import Verdict
@@ -22,8 +22,11 @@ from runyard.host.verdict import Verdict
 class Surroundings:
     """`start` says how the attempt ends where they cannot be made; `place` is where its steps run then."""
 
-    def __init__(self, place: Place, cgroup: AttemptCgroup | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, cgroup: AttemptCgroup | None, log: AttemptLog, say: Callable[[str], None]
+    ) -> None:
         self.place = place
+        self._log = log
         self._cgroup = cgroup
         self._say = say
         self._network: AttemptNetwork | None = None
@@ -45,7 +48,7 @@ class Surroundings:
         if not plan.services:
             return None
         signal.signal(signal.SIGCHLD, _only_wake)  # a service that ends ends the wait for a step
-        self._services = AttemptServices(self.place, self._cgroup, self._say)
+        self._services = AttemptServices(self.place, self._cgroup, self._log, self._say)
         return self._services.start()
 
     def await_ready(

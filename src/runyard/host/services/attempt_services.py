@@ -55,8 +55,11 @@ class Waiting:
 class AttemptServices:
     """`cgroup` is the attempt's own group: each service has one within it. Root level only."""
 
-    def __init__(self, place: Place, cgroup: AttemptCgroup | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, place: Place, cgroup: AttemptCgroup | None, log: AttemptLog, say: Callable[[str], None]
+    ) -> None:
         self._place = place
+        self._log = log
         self._cgroup = cgroup
         self._say = say
         self._services = place.plan.services
@@ -81,7 +84,7 @@ class AttemptServices:
                 Keeper(
                     service.name,
                     partial(service_command, place, service, service.command),
-                    log=AttemptLog(plan.log_directory, bytes_max),
+                    log=self._log.part(bytes_max),
                     key=service_key(index),
                     cgroup=group,
                     kill_grace_s=plan.kill_grace_s,
