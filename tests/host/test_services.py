@@ -1,5 +1,6 @@
 """Services beside the steps: reachable by name, ready before the first step, their logs kept, gone with the attempt."""
 
+import dataclasses
 import os
 import signal
 
@@ -49,16 +50,14 @@ def greeter(name, port, **fields) -> PlanService:
 
 
 def with_services(layers, *services, users=(), **fields):
-    """The fields of a plan: each service has an image of its own, as make_plan numbers them."""
+    """The fields of a plan: each service has a root of its own, and what asks whether it is ready another one."""
+    count = len(services)
     numbered = tuple(
-        PlanService(**{name: getattr(each, name) for name in each.__dataclass_fields__} | {"image": index})
+        dataclasses.replace(each, image=index, ready_image=count + index)
         for index, each in enumerate(services)
     )
-    images = [
-        PlanImage(layers=layers, user_id=(users or (0,) * len(services))[index])
-        for index in range(len(services))
-    ]
-    return {"services": numbered, "images": tuple(images), "id_base": BASE, "user_id": BASE + 1000, **fields}
+    images = tuple(PlanImage(layers=layers, user_id=user) for user in (users or (0,) * count) * 2)
+    return {"services": numbered, "images": images, "id_base": BASE, "user_id": BASE + 1000, **fields}
 
 
 def get(*urls: str) -> PlanStep:
@@ -89,11 +88,12 @@ async def test_no_step_starts_before_a_service_is_ready(world, layers):
     assert (ran.text, ran.outcome.kind) == ("hello\n", OutcomeKind.SUCCEEDED)
 
 
-async def test_a_ready_command_decides_where_there_is_one(world, layers):
+async def test_a_ready_command_decides_where_there_is_one_and_runs_in_a_root_of_its_own(world, layers):
+    """No sandbox is ever made in a root in which a program of the job could turn its mount points into links."""
     slow = service(
         "slow",
-        "sleep 0.3; touch /tmp/ready; exec sleep 60",
-        ready_command=("/bin/sh", "-c", "cat /tmp/ready"),
+        "touch /mark; sleep 0.3; exec httpd -f -p 83 -h /www",
+        ready_command=("/bin/sh", "-c", "! test -e /mark && wget -q -O /dev/null http://slow:83/"),
     )
     ran = await world.run(sh("echo ran"), **with_services(layers, slow))
     assert (ran.text, ran.message) == ("ran\n", "")
@@ -159,10 +159,10 @@ async def test_the_wait_for_one_ends_with_a_stop_and_with_the_limit_to_start(wor
 async def test_with_an_open_network_services_and_steps_share_it_and_private_addresses_stay_closed(
     world, layers
 ):
-    out = "wget -q -O - http://10.1.1.1/ 2>&1; cat /etc/resolv.conf; touch /tmp/done; exec sleep 60"
+    out = "wget -q -O - http://10.1.1.1/ 2>&1; cat /etc/resolv.conf; exec httpd -f -p 84 -h /www"
     ran = await world.run(
         sh("grep -c tap0 /proc/net/route; cat /etc/resolv.conf"),
-        **with_services(layers, service("a", out, ready_command=("/bin/sh", "-c", "cat /tmp/done"))),
+        **with_services(layers, service("a", out, ready_ports=(84,))),
         network="open",
     )
     assert ran.outcome.kind is OutcomeKind.SUCCEEDED, ran.message

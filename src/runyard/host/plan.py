@@ -134,7 +134,8 @@ class HostTree:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanService:
     """A program beside the steps, in `image` (a number of the plan's, and no step's), with its whole environment. It is
-    ready once its `ready_ports` accept and, where there is one, `ready_command` succeeds. `memory_bytes` and
+    ready once its `ready_ports` accept and, where there is one, `ready_command` succeeds in `ready_image` (another
+    number of the plan's: nothing is ever mounted into a root in which something of the job lives). `memory_bytes` and
     `cpu_millis` are of the attempt's; None: all that the attempt has."""
 
     name: str
@@ -144,6 +145,7 @@ class PlanService:
     directory: str = "/"
     ready_ports: tuple[int, ...] = ()
     ready_command: tuple[str, ...] = ()
+    ready_image: int = -1
     ready_timeout_s: float = 60.0
     memory_bytes: int | None = None
     cpu_millis: int | None = None

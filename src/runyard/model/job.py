@@ -126,10 +126,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A program beside the steps, in an image, which they reach by its `name`. `command` replaces the image's CMD, its
-    ENTRYPOINT stays; () is as the image has it. It is ready once `ready_port` accepts, or `ready_command` succeeds in
-    its image; with neither, once the TCP ports that the image exposes accept. `memory_bytes` and `cpu_millis` bound it
-    within what the job has; None: only by that."""
+    """A program beside the steps, in an image, which they reach by its `name`. `command` replaces the image's CMD,
+    its ENTRYPOINT stays; () is as the image has it. It is ready once `ready_port` accepts, or `ready_command`
+    succeeds in a fresh root of its image; with neither, once the TCP ports that the image exposes accept.
+    `memory_bytes` and `cpu_millis` bound it within what the job has; None: only by that."""
 
     name: str
     image: str

@@ -18,7 +18,7 @@ from runyard.host.plan import PlanService
 from runyard.host.pump import AttemptLog
 from runyard.host.sandbox_command import Place
 from runyard.host.services.keeper import Keeper
-from runyard.host.services.program import service_command
+from runyard.host.services.program import ready_command, service_command
 from runyard.host.services.readiness import missing_ports
 from runyard.host.step import CANCELED, SERVICE, START_TIMEOUT, Command, Deadline, ProgramEnd
 from runyard.host.verdict import Verdict
@@ -83,7 +83,7 @@ class AttemptServices:
             self._keepers.append(
                 Keeper(
                     service.name,
-                    partial(service_command, place, service, service.command),
+                    partial(service_command, place, service),
                     log=self._log.part(bytes_max),
                     key=service_key(index),
                     cgroup=group,
@@ -155,8 +155,7 @@ class AttemptServices:
         if not service.ready_command:
             return ""
         ends_at = min(boottime() + READY_COMMAND_S, max(until, boottime() + 1))
-        command = service_command(self._place, service, service.ready_command)
-        end = waiting.run_ready(command, Deadline(at=ends_at, why=START_TIMEOUT))
+        end = waiting.run_ready(ready_command(self._place, service), Deadline(at=ends_at, why=START_TIMEOUT))
         if end.exit_code == 0 and end.why is None and end.setup_error is None:
             return ""
         ended = "took too long" if end.why else end.setup_error or f"ended with {end.exit_code}"

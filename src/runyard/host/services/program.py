@@ -12,15 +12,24 @@ from runyard.host.sandbox_command import SHM_BYTES, Place, bubblewrap, with_gene
 from runyard.host.step import Command
 
 
-def service_command(place: Place, service: PlanService, command: Sequence[str]) -> Command:
+def service_command(place: Place, service: PlanService) -> Command:
     """As hardened as a step. It sees neither workspace nor outputs, and /tmp is its root's own. Raises HostileRoot.
     Root level only."""
-    image, network, stage = place.plan.images[service.image], place.network, place.stage
+    return _command(place, service, service.command, service.image)
+
+
+def ready_command(place: Place, service: PlanService) -> Command:
+    """What asks whether it is ready: like the service, in a root of its own."""
+    return _command(place, service, service.ready_command, service.ready_image)
+
+
+def _command(place: Place, service: PlanService, command: Sequence[str], number: int) -> Command:
+    image, network, stage = place.plan.images[number], place.network, place.stage
     assert network is not None
     assert stage is not None
     files = with_generated(place, network.files)
     sandbox = Sandbox(
-        root=place.roots.root(service.image, [target for _, target in files]),
+        root=place.roots.root(number, [target for _, target in files]),
         workspace=None,
         tmp=None,
         outputs=None,
@@ -38,5 +47,5 @@ def service_command(place: Place, service: PlanService, command: Sequence[str]) 
         sandbox,
         command,
         identity=network.entered_by(place.identity(image)),
-        user_namespace=place.roots.user_namespace(service.image),
+        user_namespace=place.roots.user_namespace(number),
     )

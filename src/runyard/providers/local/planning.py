@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import time
 from collections.abc import Mapping
@@ -91,6 +92,7 @@ def make_plan(
         images=(
             *(_image(image) for image in for_steps.values()),
             *(_image(images[service.image]) for service in spec.services),  # each has a root of its own
+            *(_image(images[service.image]) for service in spec.services if service.ready_command),
         ),
         id_base=base if facts.has_user_ids else None,
         bwrap=facts.bwrap,
@@ -132,10 +134,7 @@ def make_plan(
             ca_file=options.git_ca_file,
         ),
         caches=_caches(spec, facts, options),
-        services=tuple(
-            _service(service, images[service.image], len(for_steps) + index)
-            for index, service in enumerate(spec.services)
-        ),
+        services=_services(spec, images, first_number=len(for_steps)),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
     )
@@ -157,7 +156,19 @@ def _step(request: AttemptRequest, step: Step, images: Mapping[str, ReadyImage])
     )
 
 
-def _service(service: Service, image: ReadyImage, number: int) -> PlanService:
+def _services(
+    spec: JobSpec, images: Mapping[str, ReadyImage], *, first_number: int
+) -> tuple[PlanService, ...]:
+    """Their roots are numbered on from those of the steps, then those of what asks whether they are ready."""
+    planned = []
+    asking = itertools.count(first_number + len(spec.services))
+    for number, service in enumerate(spec.services, start=first_number):
+        ready_image = next(asking) if service.ready_command else -1
+        planned.append(_service(service, images[service.image], number, ready_image))
+    return tuple(planned)
+
+
+def _service(service: Service, image: ReadyImage, number: int, ready_image: int) -> PlanService:
     process = image.process
     ports = process.ports if service.ready_port is None else (service.ready_port,)
     home = "/root" if image.user.user_id == 0 else "/"
@@ -169,6 +180,7 @@ def _service(service: Service, image: ReadyImage, number: int) -> PlanService:
         directory=process.directory,
         ready_ports=() if service.ready_command else ports,
         ready_command=service.ready_command,
+        ready_image=ready_image,
         ready_timeout_s=service.ready_timeout_s,
         memory_bytes=service.memory_bytes,
         cpu_millis=service.cpu_millis,
