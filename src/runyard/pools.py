@@ -51,7 +51,9 @@ def pool_settings(
         queues=tuple(section.queues),
         labels=capabilities.labels,
         has_network_open=capabilities.has_network_open,
+        has_network_allow=capabilities.has_network_allow,
         has_images=capabilities.has_images,
+        has_services=capabilities.has_services,
         host=f"{socket.gethostname()}/{installation}" if capabilities.is_host_bound else None,
         description=capabilities.description,
     )

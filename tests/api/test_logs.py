@@ -112,6 +112,19 @@ async def test_without_a_step_all_steps_of_a_stream_come_one_after_the_other(ser
     assert (await admin.get("/api/v1/jobs/a/log", params={"offset": 1})).status_code == 422
 
 
+async def test_what_a_service_prints_is_served_by_its_name_and_no_part_of_all_steps(service, admin):
+    key = await running(service, admin, limits={"queue": "1h"}, services={"db": {"image": "postgres"}})
+    service.write_log(key, b"of the job")
+    service.write_log(key, b"of the database", step="s000")
+    await service.settle(key)
+
+    path = "/api/v1/jobs/a/log"
+    assert (await admin.get(path)).content == b"of the job"
+    assert (await admin.get(path, params={"step": "service:db"})).content == b"of the database"
+    assert set(by_stream(await follow(admin, path))) == {("step-1", "stdout")}
+    assert set(by_stream(await follow(admin, f"{path}?step=service:db"))) == {("service:db", "stdout")}
+
+
 async def test_the_middle_that_was_cut_is_left_out_and_said(service, admin):
     key = await running(service, admin)
     service.write_log(key, b"head" + b"\0" * 6 + b"tail")

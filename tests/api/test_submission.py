@@ -42,13 +42,23 @@ WHOLE = {
     "requirements": {"cpu": "500m", "memory": "512Mi", "disk": "1Gi", "labels": {"zone": "a"}},
     "limits": {"queue": "1h", "start": "5m", "run": "30m"},
     "retry": {"infrastructure": 1, "failure": 2},
-    "network": "open",
+    "network": {"allow": ["*.example.com", "example.org:443", "192.0.2.0/24"]},
     "artifacts": ["out/*.xml"],
     "outputs": {"digest": "out/digest"},
     "cache": [
         {"key": "pip-{sha256:**/requirements.txt}", "restore": ["pip-"], "path": "~/.cache/pip"},
         {"key": "k", "path": "a/b"},
     ],
+    "services": {
+        "db": {
+            "image": "postgres:17",
+            "env": {"A": "b"},
+            "ready": {"command": ["pg_isready"], "timeout": "2m"},
+            "memory": "256Mi",
+            "cpu": "250m",
+        },
+        "cache": {"image": "redis", "command": ["--save", ""], "ready": {"port": 6379}},
+    },
 }
 
 
@@ -154,17 +164,43 @@ async def test_wrong_defaults_are_refused_when_the_queue_is_set(admin, defaults,
 
 
 @pytest.mark.parametrize(
-    ("change", "field"),
+    ("services", "field"),
     [
-        ({"services": {"db": {"image": "postgres"}}}, "services"),
-        ({"network": {"allow": ["example.com"]}}, "network.allow"),
+        ({"localhost": {"image": "x"}}, "services.localhost"),
+        ({"db": {"image": "x", "memory": "2Gi"}}, "services.db.memory"),
+        ({"db": {"image": "x", "cpu": 2}}, "services.db.cpu"),
+        ({"db": {"image": "x", "ready": {"port": 1, "command": ["x"]}}}, "services.db.ready"),
+        ({"db": {"image": "x", "ready": {"port": 0}}}, "services.db.ready.port"),
+        ({"db": {"image": "x", "env": {"A": "x" * 131_072}}}, "services.db.env"),
     ],
 )
-async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin, change, field):
-    error = (await admin.put("/api/v1/jobs/x", json=a_document(**change))).json()["error"]
+async def test_a_service_that_could_never_run_is_refused_with_the_field_and_a_cure(admin, services, field):
+    error = (await admin.put("/api/v1/jobs/x", json=a_document(services=services))).json()["error"]
 
-    assert error["code"] == "not_built"
     assert error["field"] == field
+    assert error["cure"]
+
+
+@pytest.mark.parametrize(
+    ("allow", "field"),
+    [
+        ([], "network.allow"),
+        (["a.example", "https://a.example"], "network.allow.1"),
+        (["a.example:0"], "network.allow.0"),
+        (["a.*.example"], "network.allow.0"),
+        (["*.com"], "network.allow.0"),
+        (["10.0.0.1/8"], "network.allow.0"),
+        (["2001:db8::/32"], "network.allow.0"),
+        (["a b"], "network.allow.0"),
+    ],
+)
+async def test_an_entry_that_no_egress_list_can_hold_is_refused_with_its_place_and_a_cure(
+    admin, allow, field
+):
+    error = (await admin.put("/api/v1/jobs/x", json=a_document(network={"allow": allow}))).json()["error"]
+
+    assert error["field"] == field
+    assert error["message"].startswith(f"{field}: ")
     assert error["cure"]
 
 
@@ -176,6 +212,7 @@ async def test_a_part_that_is_not_built_yet_is_refused_with_field_and_cure(admin
         ({"image": "a b"}, "image"),
         ({"steps": [{"run": "true", "image": "x:"}]}, "steps.0.image"),
         ({"steps": [{"run": "true", "image": "x@sha256:12"}]}, "steps.0.image"),
+        ({"services": {"db": {"image": "a b"}}}, "services.db.image"),
     ],
 )
 async def test_what_no_image_can_be_called_is_refused(admin, change, field):

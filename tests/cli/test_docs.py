@@ -28,6 +28,7 @@ SECTIONS = {
     "CacheDocument": "## cache",
     "SecretDocument": "## secrets",
     "ServiceDocument": "## services",
+    "ReadyDocument": "### services.ready",
 }
 
 

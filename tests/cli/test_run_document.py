@@ -24,9 +24,15 @@ def test_every_flag_makes_a_valid_document():
     assert document.steps[0].command == ["a", ""]
 
 
+def test_what_is_allowed_is_a_network_of_its_own():
+    flags = RunFlags(command=["true"], allow=["*.example.com", "192.0.2.0/24:443"])
+    assert build_document(flags, {})["network"] == {"allow": ["*.example.com", "192.0.2.0/24:443"]}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"network": "open", "allow": ["a.example"]}, "leave --network open away"),
         ({"command": []}, "nothing to run"),
         ({"ref": "main"}, "--ref needs --git"),
         ({"env": ["NOT_SET"]}, "not set here"),

@@ -131,6 +131,20 @@ def test_version_2_is_prepared_by_handing_on_what_is_there_and_leaving_the_group
     assert (base / "cgroup.subtree_control").read_text() == "+memory +pids"
 
 
+def test_version_2_hands_on_to_groups_within_whose_processes_are_its_own(tmp_path):
+    group = fake_group(
+        tmp_path, {"cgroup.controllers": "memory pids io", "cgroup.subtree_control": "", "cgroup.procs": ""}
+    )
+    attempt = AttemptCgroup(CgroupTree(version=2, bases={"": str(tmp_path / "runyard")}), "attempt")
+    attempt.hand_on()
+    assert (group / "cgroup.subtree_control").read_text() == "+memory +pids"
+    for number, name in enumerate(("steps", "s000"), start=7):
+        (group / name).mkdir()
+        (group / name / "cgroup.procs").write_text(f"{number}\n")
+    assert attempt.processes() == {7, 8}
+    assert attempt.beneath("s000").processes() == {8}
+
+
 def test_a_required_file_that_is_missing_is_an_error(tmp_path):
     fake_group(tmp_path, {"pids.max": ""})
     with pytest.raises(FileNotFoundError):
@@ -158,3 +172,28 @@ def test_a_real_group_limits_counts_kills_and_goes():
     assert not cgroup.exists
     assert cgroup.kill()
     assert cgroup.remove()
+
+
+@pytest.mark.service
+def test_a_real_group_kills_and_goes_with_those_within():
+    attempt = AttemptCgroup(host().cgroup_tree, f"test-{os.getpid()}-within")
+    within = attempt.beneath("s000")
+    attempt.create(LIMITS)
+    attempt.hand_on()
+    within.create(Limits(memory_bytes=64 << 20))
+    pid = os.fork()
+    if pid == 0:
+        within.join()
+        signal.pause()
+        os._exit(0)
+    try:
+        while pid not in attempt.processes():
+            os.sched_yield()
+        assert not attempt.remove()
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        assert attempt.kill()
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    assert attempt.remove()
+    assert not (attempt.exists)
+    assert not (within.exists)

@@ -5,7 +5,17 @@ import os
 from runyard.host.attempt_directory import AttemptDirectory
 from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.journal import JournalReader, JournalWriter
-from runyard.host.plan import FetchRules, HostTree, Plan, PlanCredential, PlanFile, PlanGit, PlanStep
+from runyard.host.plan import (
+    FetchRules,
+    HostTree,
+    Plan,
+    PlanCredential,
+    PlanEgress,
+    PlanFile,
+    PlanGit,
+    PlanService,
+    PlanStep,
+)
 from runyard.host.runner import to_end
 from runyard.host.sandbox import Descriptors, HostRoot, Sandbox, options
 from runyard.model.outcome import OutcomeKind, ReasonCode
@@ -26,6 +36,8 @@ def full_plan() -> Plan:
         host_tree=HostTree(binds=(("/usr", "/usr"),), links=(("usr/bin", "/bin"),)),
         cgroups=CgroupTree(version=2, bases={"": "/c"}),
         limits=Limits(memory_bytes=1),
+        egress=PlanEgress(allow=("a.example",), opened=("10.0.0.0/8",), nameservers=("10.0.0.1",)),
+        services=(PlanService(name="s", image=0, command=("x",), ready_ports=(1,), ready_command=("y",)),),
         artifacts=("*",),
         outputs={"n": "f"},
     )

@@ -50,6 +50,7 @@ def test_a_host_gives_the_level_that_it_can_keep(name, level, isolation, network
         ("plain-user-ssh", "limits", "Delegate=yes"),
         ("plain-user-ssh", "network_open", "slirp4netns"),
         ("riscv", "seccomp", "x86_64 or aarch64"),
+        ("debian-12-root", "network_allow", "nftables"),
         ("nothing", "bwrap", "bubblewrap"),
         ("nothing", "git", "git"),
         ("nothing", "overlay", "overlay"),

@@ -73,16 +73,6 @@ def test_a_job_file_with_steps_outputs_and_artifacts(service: RunningService, tm
     assert got == {"a.txt", "d/b.txt", "bye.txt"}
 
 
-def test_a_part_that_is_not_built_is_refused_with_field_and_cure(
-    service: RunningService, tmp_path: Path
-) -> None:
-    file = tmp_path / "job.yaml"
-    file.write_text("services: {db: {image: 'postgres:17'}}\nsteps: [{run: 'true'}]\n")
-    done = service.cli("submit", str(file), check=4)
-    assert b"services" in done.stderr
-    assert done.stdout == b""
-
-
 def test_the_service_says_what_it_is_by_listing_its_pool(service: RunningService) -> None:
     (pool,) = json.loads(service.cli("pools", "--json").stdout)
     assert (pool["name"], pool["isolation"], pool["health"]) == ("local", "container", "healthy")

@@ -52,6 +52,20 @@ def test_a_job_that_demands_a_network_does_not_fit_where_none_can_be_had() -> No
     assert misfit(a_requirements(), a_pool_settings(has_network_open=False)) is None
 
 
+def test_a_job_that_lists_where_it_may_go_fits_only_where_a_list_can_be_kept() -> None:
+    listed = a_requirements(network="allow")
+    assert "network.allow" in str(misfit(listed, a_pool_settings()))
+    assert misfit(listed, a_pool_settings(has_network_allow=True)) is None
+    assert listed.class_key() != a_requirements(network="open").class_key()
+
+
+def test_a_job_with_services_fits_only_where_they_can_run() -> None:
+    needy = a_requirements(needs_services=True)
+    assert "cannot run services" in str(misfit(needy, a_pool_settings()))
+    assert misfit(needy, a_pool_settings(has_services=True)) is None
+    assert needy.class_key() != a_requirements().class_key()
+
+
 def test_the_budget_bounds_how_many_fit() -> None:
     budget = Budget(cpu_millis=4000, memory_bytes=3 * GIB)
     assert room_in(budget, 10, a_requirements()) == 3

@@ -1,5 +1,4 @@
-"""What a well-formed job document must still obey: parts that are built, sizes a kernel takes, paths that do not
-collide."""
+"""What a well-formed job document must still obey: sizes a kernel takes, paths that do not collide."""
 
 from __future__ import annotations
 
@@ -10,7 +9,8 @@ import re
 from collections.abc import Iterator
 
 from runyard.api.document_secrets import secret_problems
-from runyard.api.errors import InvalidDocument, NotBuilt
+from runyard.api.errors import InvalidDocument
+from runyard.model.egress import parse_egress_rule
 from runyard.model.errors import Invalid
 from runyard.wire.job_document import (
     FileContentDocument,
@@ -23,27 +23,11 @@ ENV_BYTES_MAX = 128 * 1024
 ARGUMENT_BYTES_MAX = 128 * 1024 - 1  # Linux: MAX_ARG_STRLEN, its NUL included
 COMMAND_BYTES_MAX = 1 << 20  # half of what execve takes with the usual stack limit
 
+_NAMES_TAKEN = ("localhost", "ip6-localhost", "runyard")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _IMAGE = re.compile(
     rf"(?:[A-Za-z0-9.\-\[\]:]+/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?"
 )
-
-
-def check_is_built(document: JobDocument) -> None:
-    """Raises InvalidDocument of NotBuilt: every part that would be ignored is refused instead."""
-    problems = [
-        NotBuilt(f"{field}: this release does not do that yet", field=field, cure=cure)
-        for field, cure in _unbuilt_parts(document)
-    ]
-    if problems:
-        raise InvalidDocument(problems)
-
-
-def _unbuilt_parts(document: JobDocument) -> Iterator[tuple[str, str]]:
-    if document.services:
-        yield "services", "remove it, and start what the steps need in a step"
-    if isinstance(document.network, NetworkAllowDocument):
-        yield "network.allow", "write `network: none` or `network: open`"
 
 
 def check_bounds(document: JobDocument) -> None:
@@ -54,6 +38,8 @@ def check_bounds(document: JobDocument) -> None:
         *_file_problems(document),
         *_git_problems(document),
         *secret_problems(document),
+        *_network_problems(document),
+        *_service_problems(document),
     ]
     if problems:
         raise InvalidDocument(problems)
@@ -63,6 +49,7 @@ def _image_problems(document: JobDocument) -> Iterator[Invalid]:
     """What no registry could ever have by that name; the pool's registry client knows the whole grammar."""
     named = [("image", document.image)]
     named += [(f"steps.{index}.image", step.image) for index, step in enumerate(document.steps)]
+    named += [(f"services.{name}.image", service.image) for name, service in document.services.items()]
     for field, image in named:
         if image is not None and not _IMAGE.fullmatch(image):
             yield Invalid(
@@ -160,6 +147,47 @@ def _file_url_problems(url: str, field: str) -> Iterator[Invalid]:
 
 
 _NOT_IN_ADDRESSES = frozenset(" \\\"'`$|;<>^{}")
+
+
+def _network_problems(document: JobDocument) -> Iterator[Invalid]:
+    if not isinstance(document.network, NetworkAllowDocument):
+        return
+    if not document.network.allow:
+        field = "network.allow"
+        yield Invalid(
+            f"{field}: it lists nothing", field=field, cure="list where to go, or write `network: none`"
+        )
+    for index, entry in enumerate(document.network.allow):
+        field = f"network.allow.{index}"
+        try:
+            parse_egress_rule(entry)
+        except ValueError as error:
+            what, _, cure = str(error).rpartition("; ")
+            yield Invalid(f"{field}: {what or cure}", field=field, cure=cure)
+
+
+def _service_problems(document: JobDocument) -> Iterator[Invalid]:
+    needs = document.requirements
+    for name, service in document.services.items():
+        field = f"services.{name}"
+        if name in _NAMES_TAKEN:
+            yield Invalid(
+                f"{field}: the name stands for the job itself", field=field, cure="choose another name"
+            )
+        for what, own, of_job in (("memory", service.memory, needs.memory), ("cpu", service.cpu, needs.cpu)):
+            if own is not None and own > of_job:
+                yield Invalid(
+                    f"{field}.{what}: it is more than the job has, of which it is a part",
+                    field=f"{field}.{what}",
+                    cure=f"raise requirements.{what}, which is for the steps and all services together",
+                )
+        size = sum(len(key.encode()) + len(value.encode()) + 2 for key, value in service.env.items())
+        if size > ENV_BYTES_MAX:
+            yield Invalid(
+                f"{field}.env: it is {size} bytes, more than {ENV_BYTES_MAX}",
+                field=f"{field}.env",
+                cure="put large values into the image",
+            )
 
 
 def _git_problems(document: JobDocument) -> Iterator[Invalid]:

@@ -5,7 +5,6 @@ What only HTTP knows joins the tree of model/errors.py here:
     UserError
     ├── Invalid
     │   ├── InvalidDocument    further problems of the same document in `more`
-    │   ├── NotBuilt           a part of the job document that this release cannot honour
     │   └── Malformed          the bytes are no JSON, no YAML, no UTF-8
     ├── Unauthenticated        no token, or one that is unknown, revoked or expired
     ├── Gone                   it was there; its time of keeping is over
@@ -54,10 +53,6 @@ class InvalidDocument(Invalid):
         first, *self.more = problems
         super().__init__(first.message, field=first.field, cure=first.cure)
         self.code = first.code
-
-
-class NotBuilt(Invalid):
-    code = "not_built"
 
 
 class Malformed(Invalid):
@@ -113,7 +108,7 @@ _CODE_OF_STATUS = {
     415: "unsupported_media_type",
 }
 PUBLISHED_CODES: frozenset[str] = frozenset(
-    {kind.code for kind in STATUS_OF} | {"not_built", "method_not_allowed", "not_ready", "internal"}
+    {kind.code for kind in STATUS_OF} | {"method_not_allowed", "not_ready", "internal"}
 )
 """Every `error.code` that the API answers with; docs/api.md holds the same list."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from runyard.model.egress import NETWORK_ALLOW
 from runyard.model.job import (
     FileSource,
     GitSource,
@@ -12,6 +13,7 @@ from runyard.model.job import (
     Limits,
     NamedCache,
     Retry,
+    Service,
     Step,
     StepCondition,
     Workspace,
@@ -24,6 +26,7 @@ from runyard.wire.job_document import (
     JobDocument,
     RequirementsDocument,
     SecretDocument,
+    ServiceDocument,
     StepDocument,
     WorkspaceDocument,
 )
@@ -32,8 +35,9 @@ SHELLS = {"sh": ("/bin/sh", "-e", "-c"), "bash": ("/bin/bash", "-e", "-c")}
 
 
 def spec_of(document: JobDocument) -> JobSpec:
-    network = document.network if isinstance(document.network, str) else "none"
+    network, network_allow = _network_of(document)
     names_image = document.image is not None or any(step.image is not None for step in document.steps)
+    services = tuple(_service_of(name, service) for name, service in document.services.items())
     return JobSpec(
         steps=tuple(_step_of(step, number) for number, step in enumerate(document.steps, start=1)),
         name=document.name,
@@ -45,7 +49,12 @@ def spec_of(document: JobDocument) -> JobSpec:
         dir=document.dir,
         image=document.image,
         workspace=_workspace_of(document.workspace),
-        requirements=_requirements_of(document.requirements, network, needs_images=names_image),
+        requirements=_requirements_of(
+            document.requirements,
+            network,
+            needs_images=names_image or bool(services),
+            needs_services=bool(services),
+        ),
         limits=Limits(
             queue_s=document.limits.queue, start_s=document.limits.start, run_s=document.limits.run
         ),
@@ -57,6 +66,28 @@ def spec_of(document: JobDocument) -> JobSpec:
             for cache in document.cache
         ),
         secrets=tuple(_secret_of(secret) for secret in document.secrets),
+        network_allow=network_allow,
+        services=services,
+    )
+
+
+def _network_of(document: JobDocument) -> tuple[str, tuple[str, ...]]:
+    if isinstance(document.network, str):
+        return document.network, ()
+    return NETWORK_ALLOW, tuple(document.network.allow)
+
+
+def _service_of(name: str, service: ServiceDocument) -> Service:
+    return Service(
+        name=name,
+        image=service.image,
+        env=service.env,
+        command=tuple(service.command or ()),
+        ready_port=service.ready.port,
+        ready_command=tuple(service.ready.command or ()),
+        ready_timeout_s=service.ready.timeout,
+        memory_bytes=service.memory,
+        cpu_millis=service.cpu,
     )
 
 
@@ -104,7 +135,9 @@ def _file_of(path: str, content: str | FileContentDocument) -> FileSource:
     return FileSource(path=path, content_base64=content.base64 or "", url=content.url, sha256=content.sha256)
 
 
-def _requirements_of(needs: RequirementsDocument, network: str, *, needs_images: bool) -> Requirements:
+def _requirements_of(
+    needs: RequirementsDocument, network: str, *, needs_images: bool, needs_services: bool
+) -> Requirements:
     return Requirements(
         isolation=Isolation.parse(needs.isolation),
         cpu_millis=needs.cpu,
@@ -115,6 +148,7 @@ def _requirements_of(needs: RequirementsDocument, network: str, *, needs_images:
         labels=needs.labels,
         network=network,
         needs_images=needs_images,
+        needs_services=needs_services,
     )
 
 
@@ -144,13 +178,29 @@ def document_of(spec: JobSpec, *, job_id: str) -> dict[str, Any]:
         },
         "limits": {"queue": spec.limits.queue_s, "start": spec.limits.start_s, "run": spec.limits.run_s},
         "retry": {"infrastructure": spec.retry.infrastructure, "failure": spec.retry.failure},
-        "network": needs.network,
+        "network": {"allow": list(spec.network_allow)} if needs.network == NETWORK_ALLOW else needs.network,
         "artifacts": list(spec.artifacts),
         "outputs": dict(spec.outputs),
         "secrets": [_secret_document(secret) for secret in spec.secrets],
         "cache": [
             {"key": cache.key, "path": cache.path, "restore": list(cache.restore)} for cache in spec.cache
         ],
+        "services": {service.name: _service_document(service) for service in spec.services},
+    }
+
+
+def _service_document(service: Service) -> dict[str, Any]:
+    return {
+        "image": service.image,
+        "env": dict(service.env),
+        "command": list(service.command) or None,
+        "ready": {
+            "port": service.ready_port,
+            "command": list(service.ready_command) or None,
+            "timeout": service.ready_timeout_s,
+        },
+        "memory": service.memory_bytes,
+        "cpu": None if service.cpu_millis is None else service.cpu_millis / 1000,
     }
 
 

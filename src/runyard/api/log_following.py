@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from runyard.api.server_sent import encode_event
 from runyard.api.services import ApiContext
 from runyard.api.step_names import StepNames
-from runyard.logs.layout import STREAMS
+from runyard.logs.layout import STREAMS, is_service
 from runyard.logs.port import Chunk, Gap
 from runyard.model.attempt import AttemptKey, AttemptState
 from runyard.model.errors import Invalid, LedgerUnavailable
@@ -56,8 +56,17 @@ class LogFollower:
     """Follows one attempt (`only`), or the job's newest and those that come after it."""
 
     def __init__(
-        self, context: ApiContext, job: Job, *, only: int | None, cursor: LogCursor | None, step: str | None
+        self,
+        context: ApiContext,
+        job: Job,
+        *,
+        only: int | None,
+        cursor: LogCursor | None,
+        step: str | None,
+        has_services: bool = False,
     ) -> None:
+        """`step` None is all of them; what services print only with `has_services`: it is no output of the job's."""
+        self._has_services = has_services
         self._context = context
         self._job = job
         self._only = only
@@ -93,8 +102,11 @@ class LogFollower:
                 position = item.offset + len(item.data) if isinstance(item, Chunk) else item.to
                 self._cursor.positions[item.step, item.stream] = position
                 name = self._names.name_of(item.step)
-                if self._step is None or self._step == name:
+                if self._step == name or (self._step is None and self._is_shown(item.step)):
                     yield self._encode(item, name)
+
+    def _is_shown(self, key: str) -> bool:
+        return self._has_services or not is_service(key)
 
     def _encode(self, item: Chunk | Gap, name: str) -> bytes:
         body: dict[str, object] = {

@@ -1,22 +1,25 @@
-"""Log files know steps by number, people by name: the mapping of one job."""
+"""Log files know steps and services by number, people by name: the mapping of one job."""
 
 from __future__ import annotations
 
-from runyard.logs.layout import SETUP, step_key
+from runyard.logs.layout import SETUP, is_service, service_key, step_key
 from runyard.model.errors import NotFound
 from runyard.model.job import JobSpec
 
-SETUP_NAME = "setup"
-SETUP_NAME_WHERE_TAKEN = "runyard:setup"
+SETUP_NAME, SERVICE_PREFIX = "setup", "service:"
+WHERE_TAKEN = "runyard:"
 
 
 class StepNames:
-    """What was printed while the workspace was made goes by `setup`, unless the job has a step of that name."""
+    """What was printed while the workspace was made goes by `setup`, what a service printed by `service:NAME`; with
+    `runyard:` before it where the job has a step of that name."""
 
     def __init__(self, spec: JobSpec) -> None:
         self._names = {step_key(index): step.name for index, step in enumerate(spec.steps)}
-        is_taken = SETUP_NAME in self._names.values()
-        self._names[SETUP] = SETUP_NAME_WHERE_TAKEN if is_taken else SETUP_NAME
+        steps = set(self._names.values())
+        others = {service_key(index): SERVICE_PREFIX + each.name for index, each in enumerate(spec.services)}
+        for key, name in ({SETUP: SETUP_NAME} | others).items():
+            self._names[key] = WHERE_TAKEN + name if name in steps else name
         self._keys = {name: key for key, name in self._names.items()}
 
     def name_of(self, key: str) -> str:
@@ -34,4 +37,4 @@ class StepNames:
     @property
     def step_keys(self) -> list[str]:
         """The job's own steps, in order."""
-        return [key for key in self._names if key != SETUP]
+        return [key for key in self._names if key != SETUP and not is_service(key)]

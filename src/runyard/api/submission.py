@@ -1,4 +1,4 @@
-"""From a job document to a job for the ledger: defaults, validation, what is not built yet, whether any pool could run
+"""From a job document to a job for the ledger: defaults, validation, whether any pool could run
 it. Pure: what it needs to know of the world is handed in."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from runyard.api.document_rules import check_bounds, check_is_built
+from runyard.api.document_rules import check_bounds
 from runyard.api.errors import InvalidDocument
 from runyard.api.job_specs import spec_of
 from runyard.api.phrases import shortened
@@ -56,7 +56,7 @@ class NoPoolFits(Invalid):
 def prepare_job(
     document: object, submitter: Submitter, surroundings: Surroundings, *, job_id: str | None = None
 ) -> Prepared:
-    """Raises Invalid (InvalidDocument, NotBuilt, NoPoolFits). `job_id` is the one in the path, if the path has one."""
+    """Raises Invalid (InvalidDocument, NoPoolFits). `job_id` is the one in the path, if the path has one."""
     given = _mapping(document)
     if job_id is not None and given.get("id", job_id) != job_id:
         raise Invalid(
@@ -67,7 +67,6 @@ def prepare_job(
     defaults = surroundings.defaults.get(queue_named(given), {})
     merged = merge_defaults(defaults, {"tenant": submitter.tenant, **given})
     parsed = validate(JobDocument, merged)
-    check_is_built(parsed)
     check_bounds(parsed)
     spec = spec_of(parsed)
     uid = new_uid()
@@ -130,7 +129,6 @@ def check_queue_defaults(defaults: Mapping[str, Any]) -> None:
         )
     try:
         parsed = validate(JobDocument, {"steps": [{"run": "true"}], **defaults})
-        check_is_built(parsed)
         check_bounds(parsed)
     except Invalid as error:
         problems = [error, *(error.more if isinstance(error, InvalidDocument) else ())]

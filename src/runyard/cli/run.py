@@ -20,6 +20,7 @@ def run(
     env: list[str] | None = None,
     secret: list[str] | None = None,
     network: Literal["none", "open"] | None = None,
+    allow: list[str] | None = None,
     isolation: Literal["none", "container", "microvm"] | None = None,
     cpu: str | None = None,
     memory: str | None = None,
@@ -58,6 +59,9 @@ def run(
         Name of a secret to give to the job. May be repeated.
     network
         Network the job gets (default: none).
+    allow
+        Name (also *.example.com) or IPv4 network, with :PORT where only one shall be open, that the job may reach, and
+        nothing else. May be repeated.
     isolation
         Isolation the job needs at least (default: container).
     cpu
@@ -85,6 +89,7 @@ def run(
         env=env or (),
         secret=secret or (),
         network=network,
+        allow=allow or (),
         isolation=isolation,
         cpu=cpu,
         memory=memory,

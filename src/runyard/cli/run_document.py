@@ -29,6 +29,7 @@ class RunFlags:
     env: Sequence[str] = ()
     secret: Sequence[str] = ()
     network: str | None = None
+    allow: Sequence[str] = ()
     isolation: str | None = None
     cpu: str | None = None
     memory: str | None = None
@@ -43,6 +44,8 @@ def build_document(flags: RunFlags, environ: Mapping[str, str]) -> dict[str, Any
         raise UsageError("nothing to run; write `runyard run [flags] -- COMMAND…`")
     if flags.ref and not flags.git:
         raise UsageError("--ref needs --git, the repository it is a ref of")
+    if flags.allow and flags.network:
+        raise UsageError(f"--allow is a network of its own; leave --network {flags.network} away")
     whole: dict[str, Any] = {
         "id": flags.id,
         "queue": flags.queue,
@@ -56,7 +59,7 @@ def build_document(flags: RunFlags, environ: Mapping[str, str]) -> dict[str, Any
         ),
         "requirements": _given({"isolation": flags.isolation, "cpu": flags.cpu, "memory": flags.memory}),
         "limits": _given({"run": flags.timeout}),
-        "network": flags.network,
+        "network": {"allow": list(flags.allow)} if flags.allow else flags.network,
         "secrets": list(flags.secret),
         "artifacts": list(flags.artifact),
     }

@@ -15,7 +15,7 @@ from runyard.model.pool import Availability
 
 STEP = "step"
 OTHER = "other"
-START_PHASES = ("claimed", "preparing", "workspace", "image", "cache")
+START_PHASES = ("claimed", "preparing", "workspace", "image", "cache", "services")
 """What goes by between the claim and the first step; `claimed` is the time until the place says anything."""
 
 PHASES = (*START_PHASES, STEP, "collecting", OTHER)

@@ -113,6 +113,7 @@ class AttemptCgroup:
 
     def __init__(self, tree: CgroupTree, name: str) -> None:
         self._tree = tree
+        self._name = name
         self._paths = {hierarchy: f"{base}/{name}" for hierarchy, base in tree.bases.items()}
 
     @property
@@ -127,6 +128,20 @@ class AttemptCgroup:
             if (group := self._path_of(row.controller)) is not None:
                 _write_setting(f"{group}/{row.file}", row)
 
+    def beneath(self, name: str) -> AttemptCgroup:
+        """A group of its own within this one's limits, once `hand_on` allowed it. This one then holds no process."""
+        return AttemptCgroup(self._tree, f"{self._name}/{name}")
+
+    def hand_on(self) -> None:
+        """Lets groups beneath have limits of their own, before there are any."""
+        if self._tree.version == 2:
+            here = self._paths[""]
+            there = _read(f"{here}/cgroup.controllers").split()
+            _write(f"{here}/cgroup.subtree_control", " ".join(f"+{n}" for n in V2_CONTROLLERS if n in there))
+        elif (memory := self._path_of("memory")) is not None:
+            with contextlib.suppress(OSError):  # before Linux 5.11 a group counted only itself
+                _write(f"{memory}/memory.use_hierarchy", "1")
+
     def join(self) -> None:
         """Moves this single-threaded process in. On version 1 through `tasks`, which spares the kernel a wait for
         all processors."""
@@ -135,10 +150,12 @@ class AttemptCgroup:
             _write(f"{path}/{file}", "0")
 
     def processes(self) -> set[int]:
+        """Those of groups beneath as well."""
         found: set[int] = set()
         for path in self._paths.values():
-            with contextlib.suppress(FileNotFoundError, OSError):
-                found.update(int(line) for line in _read(f"{path}/cgroup.procs").split())
+            for group in (path, *_beneath(path)):
+                with contextlib.suppress(FileNotFoundError, OSError):
+                    found.update(int(line) for line in _read(f"{group}/cgroup.procs").split())
         return found
 
     def signal(self, number: int, *, sparing: Iterable[int] = ()) -> None:
@@ -175,14 +192,15 @@ class AttemptCgroup:
         """True once nothing of it is left."""
         is_gone = True
         for path in self._paths.values():
-            try:
-                os.rmdir(path)
-            except FileNotFoundError:
-                pass
-            except OSError as error:
-                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-                    raise
-                is_gone = False
+            for group in (*_beneath(path), path):
+                try:
+                    os.rmdir(group)
+                except FileNotFoundError:
+                    pass
+                except OSError as error:
+                    if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                        raise
+                    is_gone = False
         return is_gone
 
     def counters(self) -> Counters:
@@ -209,6 +227,17 @@ class AttemptCgroup:
 
     def _path_of(self, controller: str) -> str | None:
         return self._paths.get("" if self._tree.version == 2 else controller)
+
+
+def _beneath(path: str) -> list[str]:
+    """The groups within a group, one level: most have none, which a link count tells without a listing."""
+    try:
+        if os.stat(path).st_nlink == 2:
+            return []
+        with os.scandir(path) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
 
 
 def detect(

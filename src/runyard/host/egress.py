@@ -2,7 +2,8 @@
 
 The host's loopback is out of reach (--disable-host-loopback), and so are link-local addresses (cloud metadata), the
 host's own addresses and, unless the pool allows them, private ranges: routes in the namespace say so, and the job
-has no right to change them. slirp4netns dies with the shim, and is ended after the program.
+has no right to change them. slirp4netns dies with the shim, and is ended after the program. (`network/` is for jobs
+that list where they may go.)
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from runyard.host.addresses import ALWAYS_CLOSED, NOT_PUBLIC, connected_networks
 from runyard.host.linux import CLONE_NEWNET, CLONE_NEWUSER, boottime, die_with_parent, setns
+from runyard.host.plan import Plan
+from runyard.host.step import Command
 
 RESOLVER = "10.0.2.3"
 RESOLV_CONF = f"nameserver {RESOLVER}\noptions timeout:2\n"
@@ -33,13 +37,34 @@ _NS_GET_USERNS = 0xB701
 _LOCAL_ADDRESS = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
 
-class NetworkNamespace:
-    """The network namespace of a process, held open. Without root also the user namespace that owns it (`user_fd`):
-    bubblewrap may have put its process into one further within, from which the network cannot be set up."""
+def with_egress(command: Command, plan: Plan, stack: contextlib.ExitStack) -> Command:
+    """Holds the command back until its network is up, where it is to have one; `stack` ends that with the program."""
+    block = command.block_write
+    if block < 0:
+        return command
+    closed = closed_networks(allow_private=plan.allow_private_addresses, opened=plan.egress.opened)
+    egress = Egress(plan.slirp, closed)
+    stack.callback(os.close, block)
+    stack.callback(egress.close)
 
-    def __init__(self, pid: int) -> None:
-        self.net_fd = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    def ready(init_pid: int) -> None:
+        egress.attach(init_pid)
+        os.write(block, b"x")
+
+    return replace(command, ready=ready)
+
+
+class NetworkNamespace:
+    """A network namespace, held open. Without root also the user namespace that owns it (`user_fd`): bubblewrap may
+    have put its process into one further within, from which the network cannot be set up."""
+
+    def __init__(self, net_fd: int) -> None:
+        self.net_fd = net_fd
         self.user_fd = -1 if os.geteuid() == 0 else fcntl.ioctl(self.net_fd, _NS_GET_USERNS)
+
+    @classmethod
+    def of_process(cls, pid: int) -> NetworkNamespace:
+        return cls(os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC))
 
     def close(self) -> None:
         for fd in (self.net_fd, self.user_fd):
@@ -48,29 +73,36 @@ class NetworkNamespace:
 
 
 class Egress:
-    """One slirp4netns. `attach` blocks until traffic flows; `release` lets the held command go."""
+    """One slirp4netns. `attach` blocks until traffic flows. `has_resolver`: slirp4netns answers for the host's."""
 
-    def __init__(self, slirp: str, *, allow_private: bool) -> None:
+    def __init__(self, slirp: str, closed: Sequence[str], *, has_resolver: bool = True) -> None:
         self._slirp = slirp
-        self._allow_private = allow_private
-        self._pid = 0
+        self._closed = closed
+        self._has_resolver = has_resolver
+        self.pid = 0
         self._pidfd = -1
 
     def attach(self, init_pid: int) -> None:
-        """Raises OSError saying what failed; the command must then not be let go."""
+        """To the sandbox whose first process that is. Raises OSError saying what failed; the command must then not be
+        let go."""
         _await_loopback(init_pid)
-        blocked = closed_networks(allow_private=self._allow_private)
-        namespaces = NetworkNamespace(init_pid)
+        namespaces = NetworkNamespace.of_process(init_pid)
+        try:
+            self.connect(namespaces)
+        finally:
+            namespaces.close()
+
+    def connect(self, namespaces: NetworkNamespace) -> None:
+        """As `attach`, where loopback is up."""
         ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
         try:
-            self._pid = self._start(namespaces, ready_write)
-            self._pidfd = os.pidfd_open(self._pid)
+            self.pid = self._start(namespaces, ready_write)
+            self._pidfd = os.pidfd_open(self.pid)
             os.close(ready_write)
             ready_write = -1
             self._await_ready(ready_read)
-            add_unreachable(namespaces, blocked)
+            add_unreachable(namespaces, self._closed)
         finally:
-            namespaces.close()
             os.close(ready_read)
             if ready_write >= 0:
                 os.close(ready_write)
@@ -81,13 +113,15 @@ class Egress:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._pid, 0)
+            os.waitpid(self.pid, 0)
         os.close(self._pidfd)
         self._pidfd = -1
 
     def _start(self, namespaces: NetworkNamespace, ready_fd: int) -> int:
         arguments = [self._slirp, "--configure", "--mtu=65520", "--disable-host-loopback"]
         arguments += ["--enable-seccomp", f"--ready-fd={ready_fd}", "--netns-type=path"]
+        if not self._has_resolver:
+            arguments.append("--disable-dns")
         if namespaces.user_fd < 0:
             arguments.append("--enable-sandbox")
         else:  # where its own sandbox would need a group 0 that is not there
@@ -132,15 +166,35 @@ def _await_loopback(init_pid: int) -> None:
     raise OSError("bubblewrap did not bring loopback up")
 
 
-def closed_networks(*, allow_private: bool) -> list[str]:
+def closed_networks(*, allow_private: bool, opened: Sequence[str] = ()) -> list[str]:
     """What the sandbox may not reach: always the clouds' metadata and this host itself; unless private addresses are
-    allowed whatever is not public and the networks that this host is connected to."""
-    closed = [*ALWAYS_CLOSED, *host_addresses()]
+    allowed whatever is not public and the networks that this host is connected to. The operator opened networks among
+    the latter; of the former only what lies wholly in one of them, for a wide network is not meant to open these."""
+    named = [ipaddress.IPv4Network(each) for each in opened]
+    always = [ipaddress.IPv4Network(each) for each in (*ALWAYS_CLOSED, *host_addresses())]
+    meant = [each for each in named if any(each.subnet_of(network) for network in always)]
+    closed = _without(always, meant)
     if not allow_private:
         connected = [each for each in connected_networks() if isinstance(each, ipaddress.IPv4Network)]
-        closed += [each for each in NOT_PUBLIC if each != LOOPBACK]
-        closed += [str(each) for each in connected if not each.overlaps(SLIRP_NETWORK)]
-    return sorted(set(closed))
+        private = [ipaddress.IPv4Network(each) for each in NOT_PUBLIC if each != LOOPBACK]
+        private += [each for each in connected if not each.overlaps(SLIRP_NETWORK)]
+        closed += _without(private, named)
+    return sorted(str(each) for each in set(closed))
+
+
+def _without(
+    networks: Iterable[ipaddress.IPv4Network], opened: Iterable[ipaddress.IPv4Network]
+) -> list[ipaddress.IPv4Network]:
+    left = list(networks)
+    for hole in opened:
+        parts: list[ipaddress.IPv4Network] = []
+        for network in left:
+            if network.supernet_of(hole):
+                parts += network.address_exclude(hole)
+            elif not network.subnet_of(hole):
+                parts.append(network)
+        left = parts
+    return left
 
 
 def host_addresses() -> list[str]:

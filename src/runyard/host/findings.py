@@ -32,6 +32,7 @@ class Verdict:
     level: Level
     isolation: Isolation
     has_network_open: bool
+    has_network_allow: bool
     bwrap: BwrapProbe | None
     description: str
 
@@ -50,10 +51,12 @@ def judge(results: ProbeResults) -> Verdict:
     else:
         level = Level.PLAIN_USER
     isolation = Isolation.NONE if level is Level.NONE else Isolation.CONTAINER
+    has_network_open = isolation is Isolation.CONTAINER and results.slirp is not None and results.has_tun
     return Verdict(
         level=level,
         isolation=isolation,
-        has_network_open=isolation is Isolation.CONTAINER and results.slirp is not None and results.has_tun,
+        has_network_open=has_network_open,
+        has_network_allow=has_network_open and level is Level.ROOT and not results.nft_error,
         bwrap=bwrap,
         description=_describe(level, results),
     )
@@ -68,6 +71,7 @@ def findings(results: ProbeResults) -> list[Finding]:
         _seccomp(results),
         _limits(results),
         _network(results),
+        *([_network_allow(results)] if results.is_root else []),
         _overlay(results),
         _git(results),
         Finding(
@@ -233,6 +237,17 @@ def _network(results: ProbeResults) -> Finding:
             cure="modprobe tun; chmod 666 /dev/net/tun (udev's default); or docker run --device /dev/net/tun",
         )
     return Finding(name="network_open", ok=True, message=f"network: open by {results.slirp}")
+
+
+def _network_allow(results: ProbeResults) -> Finding:
+    if not results.nft_error:
+        return Finding(name="network_allow", ok=True, message=f"network: allow by {results.nft}")
+    return Finding(
+        name="network_allow",
+        ok=False,
+        message=f"network: allow cannot be given: {results.nft_error}",
+        cure="apt-get install nftables, and a kernel with nf_tables (modprobe nf_tables nft_ct nft_reject_inet)",
+    )
 
 
 def _overlay(results: ProbeResults) -> Finding:

@@ -17,7 +17,7 @@ from typing import Any
 from runyard.host.linux import reserve_space
 
 STARTED, PREPARING, WORKSPACE, PROGRESS = "started", "preparing", "workspace", "progress"
-CACHE, CACHE_USE = "cache", "cache_use"
+CACHE, CACHE_USE, SERVICES = "cache", "cache_use", "services"
 STEP_STARTED, STEP_ENDED, COLLECTING, ENDED = "step_started", "step_ended", "collecting", "ended"
 _RESERVED_BYTES = 16 * 1024  # so that the end can be told on a full disk too
 

@@ -15,7 +15,7 @@ from runyard.host.cgroups import CgroupTree, Limits
 from runyard.host.disk_watch import DiskLimits
 
 CONTAINER, NONE = "container", "none"
-NETWORK_NONE, NETWORK_OPEN = "none", "open"
+NETWORK_NONE, NETWORK_OPEN, NETWORK_ALLOW = "none", "open", "allow"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +132,37 @@ class HostTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlanService:
+    """A program beside the steps, in `image` (a number of the plan's, and no step's), with its whole environment. It is
+    ready once its `ready_ports` accept and, where there is one, `ready_command` succeeds in `ready_image` (another
+    number of the plan's: nothing is ever mounted into a root in which something of the job lives). `memory_bytes` and
+    `cpu_millis` are of the attempt's; None: all that the attempt has."""
+
+    name: str
+    image: int
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    directory: str = "/"
+    ready_ports: tuple[int, ...] = ()
+    ready_command: tuple[str, ...] = ()
+    ready_image: int = -1
+    ready_timeout_s: float = 60.0
+    memory_bytes: int | None = None
+    cpu_millis: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanEgress:
+    """Where a program may go. `allow` is the job's list (network `allow`), `opened` the private networks that the
+    operator lets jobs reach; `nameservers` are asked for listed names, none: those of the host."""
+
+    allow: tuple[str, ...] = ()
+    opened: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
+    nft: str = "nft"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`user_id` None: the attempt runs as the service's own user. `root_directory` None: the host's allow-list.
     `id_base` is the first host id of the slot's range, which images run in; None: there is one id only.
@@ -157,6 +188,7 @@ class Plan:
     slirp: str = "slirp4netns"
     resolv_conf: str = ""
     allow_private_addresses: bool = False
+    egress: PlanEgress = field(default_factory=PlanEgress)
     cgroups: CgroupTree = field(default_factory=CgroupTree)
     limits: Limits = field(default_factory=Limits)
     disk: DiskLimits = field(default_factory=DiskLimits)
@@ -168,6 +200,7 @@ class Plan:
     git: PlanGit | None = None
     fetch: FetchRules = field(default_factory=FetchRules)
     caches: PlanCaches | None = None
+    services: tuple[PlanService, ...] = ()
     artifacts: tuple[str, ...] = ()
     artifact_bytes_max: int = 10 << 30
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -188,7 +221,9 @@ class Plan:
             git=None if git is None else _git(git),
             images=tuple(_image(image) for image in document.pop("images", ())),
             fetch=_fetch_rules(document.pop("fetch")),
+            egress=_egress(document.pop("egress", {})),
             caches=None if caches is None else _caches(caches),
+            services=tuple(_service(each) for each in document.pop("services", ())),
             host_tree=HostTree(binds=_pairs(tree["binds"]), links=_pairs(tree["links"])),
             cgroups=CgroupTree(**document.pop("cgroups")),
             limits=Limits(**document.pop("limits")),
@@ -220,6 +255,18 @@ def _fetch_rules(document: dict[str, Any]) -> FetchRules:
     for name in ("protocols", "file_roots"):
         document[name] = tuple(document.get(name, ()))
     return FetchRules(**document)
+
+
+def _service(document: dict[str, Any]) -> PlanService:
+    for name in ("command", "ready_ports", "ready_command"):
+        document[name] = tuple(document[name])
+    return PlanService(**document)
+
+
+def _egress(document: dict[str, Any]) -> PlanEgress:
+    for name in ("allow", "opened", "nameservers"):
+        document[name] = tuple(document.get(name, ()))
+    return PlanEgress(**document)
 
 
 def _caches(document: dict[str, Any]) -> PlanCaches:

@@ -15,6 +15,7 @@ from typing import Any
 from runyard.host import cgroups
 from runyard.host.cgroups import CgroupTree
 from runyard.host.linux import CLONE_NEWNS, CLONE_NEWUSER, boot_id, unshare
+from runyard.host.network.packet_filter import probe_filter
 from runyard.host.process import Identity, start
 
 _PROBE_OPTIONS = (
@@ -52,6 +53,8 @@ class ProbeResults:
     has_boot_id: bool = True
     slirp: str | None = None
     has_tun: bool = False
+    nft: str | None = None
+    nft_error: str = "it was not looked at"
     git: str | None = None
     cgroup_tree: CgroupTree = field(default_factory=CgroupTree)
     cgroup_error: str = ""
@@ -66,6 +69,7 @@ class ProbeResults:
 def probe(user_id: int | None = None) -> ProbeResults:
     """Looks at everything. `user_id`: whom bubblewrap must work for, None for ourselves. Blocks for some 0.1 s."""
     tree, cgroup_error = _probe_cgroups()
+    nft = shutil.which("nft", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
     return ProbeResults(
         is_root=os.geteuid() == 0,
         machine=platform.machine(),
@@ -82,6 +86,8 @@ def probe(user_id: int | None = None) -> ProbeResults:
         has_boot_id=_has_boot_id(),
         slirp=shutil.which("slirp4netns"),
         has_tun=can_open_tun(),
+        nft=nft,
+        nft_error=probe_filter(nft) if os.geteuid() == 0 else "it needs root",
         git=shutil.which("git"),
         cgroup_tree=tree,
         cgroup_error=cgroup_error,

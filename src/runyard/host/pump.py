@@ -44,6 +44,10 @@ class AttemptLog:
             masker = self._maskers.setdefault(stream, StreamMasker(self._masks))
         return StreamLog(self, layout.stream_file(self.directory, step, stream), self._tail_left // 4, masker)
 
+    def part(self, bytes_max: int) -> AttemptLog:
+        """Of the same attempt, with a budget of its own: for a process beside this one."""
+        return AttemptLog(str(self.directory), bytes_max, masks=self._masks)
+
     def take_head(self, wanted: int) -> int:
         taken = min(wanted, self._head_left)
         self._head_left -= taken
@@ -159,3 +163,25 @@ class StreamLog:
         )  # first the word, then the deed: no reader takes a hole for data
         punch_hole(self._fd, self._cut_end, end)
         self._cut_end = end
+
+
+class Discarded:
+    """A stream that is read and not kept but for its end."""
+
+    def __init__(self) -> None:
+        self.last: bytes = b""
+        self.idle_at: float | None = None
+
+    def drain(self, pipe: int) -> bool:
+        try:
+            data = os.read(pipe, READ_BYTES)
+        except BlockingIOError:
+            return True
+        self.last = (self.last + data)[-LAST_BYTES:]
+        return bool(data)
+
+    def show_idle(self, now: float) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

@@ -50,13 +50,14 @@ class OverlayRoot:
 class Sandbox:
     """`inner_ids` are the user and group inside. `capabilities` are those over the sandbox's own ids.
     `device_directory` holds ready device nodes; None lets bubblewrap make them, which is dearer. Sources are paths
-    on the host; `files` are binds (source, target) of single files, `folders` read-only ones of directories;
+    on the host, None leaves the root's own folder; `files` are binds (source, target) of single files, `folders`
+    read-only ones of directories;
     `secret_files` come out of descriptors (path beneath SECRETS, number) onto a memory file system of the program's."""
 
     root: HostRoot | DirectoryRoot | OverlayRoot
-    workspace: str
-    tmp: str
-    outputs: str
+    workspace: str | None
+    tmp: str | None
+    outputs: str | None
     directory: str = WORKSPACE
     env: Mapping[str, str] = field(default_factory=dict)
     device_directory: str | None = None
@@ -97,8 +98,9 @@ def options(sandbox: Sandbox, descriptors: Descriptors) -> list[str]:
         arguments += ["--cap-add", capability]
     arguments += _root(sandbox.root)
     arguments += _devices(sandbox)
-    arguments += ["--proc", "/proc", "--bind", sandbox.tmp, TMP]
-    arguments += ["--bind", sandbox.workspace, WORKSPACE, "--bind", sandbox.outputs, OUTPUTS]
+    arguments += ["--proc", "/proc"]
+    for folder, target in ((sandbox.tmp, TMP), (sandbox.workspace, WORKSPACE), (sandbox.outputs, OUTPUTS)):
+        arguments += ["--bind", folder, target] if folder is not None else []
     for source, target in (*sandbox.files, *sandbox.folders):
         arguments += ["--ro-bind", source, target]
     arguments += _secrets(sandbox)
@@ -142,7 +144,8 @@ def _secrets(sandbox: Sandbox) -> list[str]:
 
 
 def _devices(sandbox: Sandbox) -> list[str]:
-    size = [] if sandbox.shm_bytes is None else ["--size", str(sandbox.shm_bytes)]
+    shared = ["--perms", "1777"]  # of several users, as each has it
+    shared += [] if sandbox.shm_bytes is None else ["--size", str(sandbox.shm_bytes)]
     if sandbox.device_directory is None:
-        return ["--dev", "/dev", *size, "--tmpfs", "/dev/shm"]
-    return ["--dev-bind", sandbox.device_directory, "/dev", *size, "--tmpfs", "/dev/shm"]
+        return ["--dev", "/dev", *shared, "--tmpfs", "/dev/shm"]
+    return ["--dev-bind", sandbox.device_directory, "/dev", *shared, "--tmpfs", "/dev/shm"]

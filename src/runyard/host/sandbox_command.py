@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runyard.host import attempt_directory as folders
@@ -38,8 +38,28 @@ SHM_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedNetwork:
+    """A network namespace that programs enter instead of having one each. `join` is for the child that becomes one;
+    `files` (source, target) are what the network shows in /etc."""
+
+    join: Callable[[], None]
+    files: tuple[tuple[str, str], ...] = ()
+
+    def entered_by(self, identity: Identity) -> Identity:
+        before = identity.join
+
+        def join() -> None:
+            if before is not None:
+                before()
+            self.join()
+
+        return replace(identity, join=join)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where an attempt's programs run: its plan and directory, its groups, the stage if there is one, the filter."""
+    """Where an attempt's programs run: its plan and directory, its groups, the stage if there is one, the filter; the
+    network that its steps share, None where each has its own."""
 
     plan: Plan
     directory: AttemptDirectory
@@ -47,6 +67,7 @@ class Place:
     stage: Stage | None
     seccomp_filter: bytes | None
     roots: ImageRoots
+    network: SharedNetwork | None = None
 
     def identity(self, image: PlanImage | None = None) -> Identity:
         """Whom a program runs as on the host: the attempt's id, or an image's user in the slot's range."""
@@ -71,12 +92,13 @@ class Place:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
     """What a program's sandbox has beyond the others': files and folders to read, secret files (path beneath SECRETS,
-    bytes), the host's network."""
+    bytes), the network of whoever starts it (the host's, or the `network` that it enters first)."""
 
     files: tuple[tuple[str, str], ...] = ()
     folders: tuple[tuple[str, str], ...] = ()
     secret_files: tuple[tuple[str, bytes], ...] = ()
     has_host_network: bool = False
+    network: SharedNetwork | None = None
     extra_env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,6 +109,14 @@ def step_command(
     the root was prepared to lead a mount elsewhere."""
     if place.plan.isolation == "none":
         return bare(place, step)
+    if place.network is not None:
+        shared = Extras(
+            files=place.network.files,
+            secret_files=secret_files,
+            has_host_network=True,
+            network=place.network,
+        )
+        return sandboxed(place, step, extras=shared)
     block_read, block_write = os.pipe2(os.O_CLOEXEC) if place.plan.network == NETWORK_OPEN else (-1, -1)
     files: tuple[tuple[str, str], ...] = ()
     if block_read >= 0:
@@ -100,14 +130,18 @@ def sandboxed(
     place: Place, step: PlanStep, *, extras: Extras | None = None, block: tuple[int, int] = (-1, -1)
 ) -> Command:
     """bubblewrap, its options in a memory file; `block` is a pipe whose read end holds the command back."""
-    sandbox = _sandbox(place, step, extras or Extras())
+    extras = extras or Extras()
+    sandbox = _sandbox(place, step, extras)
+    identity = place.identity(None if step.image is None else place.plan.images[step.image])
+    if extras.network is not None:
+        identity = extras.network.entered_by(identity)
     if step.image is None:
-        return bubblewrap(place, sandbox, step.command, identity=place.identity(), block=block)
+        return bubblewrap(place, sandbox, step.command, identity=identity, block=block)
     return bubblewrap(
         place,
         sandbox,
         step.command,
-        identity=place.identity(place.plan.images[step.image]),
+        identity=identity,
         block=block,
         user_namespace=place.roots.user_namespace(step.image) if place.stage else None,
     )
@@ -163,7 +197,7 @@ def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
         root = _prepared_root(place, files, mount_points)
     else:
         image = plan.images[step.image]
-        files = _with_generated(place, files)
+        files = with_generated(place, files)
         root = place.roots.root(step.image, [target for _, target in files], mount_points)
         inner_ids = image.user_id, image.group_id
         if image.user_id == 0 and stage is not None:
@@ -187,7 +221,7 @@ def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:
     )
 
 
-def _with_generated(place: Place, files: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+def with_generated(place: Place, files: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
     """Our /etc/hosts and its like, where a step's own files are not already of that name."""
     taken = {target for _, target in files}
     if place.stage is not None:

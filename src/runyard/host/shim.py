@@ -9,7 +9,6 @@ service must drain them: this one.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import signal
 import time
@@ -24,13 +23,13 @@ from runyard.host.attempt_directory import AttemptDirectory, StopRequest
 from runyard.host.attempt_secrets import AttemptSecrets, read_memory_file
 from runyard.host.cgroups import AttemptCgroup, Counters
 from runyard.host.disk_watch import DiskWatch
-from runyard.host.egress import Egress
+from runyard.host.egress import with_egress
 from runyard.host.images.roots import ImageRoots
 from runyard.host.journal import JournalWriter
 from runyard.host.linux import adopt_orphans, boot_id, boottime, set_process_name
 from runyard.host.mount_points import HostileRoot
-from runyard.host.plan import PlanCaches, PlanStep
-from runyard.host.pump import AttemptLog, LogDiskFull
+from runyard.host.plan import NETWORK_ALLOW, PlanCaches, PlanStep
+from runyard.host.pump import AttemptLog, Discarded, LogDiskFull
 from runyard.host.sandbox_command import Place, step_command
 from runyard.host.setup import SetupEnded, WorkspaceFailed
 from runyard.host.shim_setup import ProgressStream, ShimSetup
@@ -46,6 +45,7 @@ from runyard.host.step import (
     ProgramEnd,
     Sink,
 )
+from runyard.host.surroundings import Surroundings
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import SETUP, step_key
 
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from runyard.host.caches.attempt import AttemptCaches
 
 COLLECT_STOPPED_S = 15.0
-_ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk")
+_ENDS_ALL = (CANCELED, "run_timeout", "start_timeout", "disk", "service")
 
 
 def run_attempt(
@@ -109,22 +109,27 @@ class Attempt:
         self._secrets = secrets
         self.plan = plan = directory.read_plan()
         self._cgroup = AttemptCgroup(plan.cgroups, plan.name) if plan.cgroups.version else None
+        self._step_cgroup = self._cgroup
+        if self._cgroup is not None and plan.services:
+            self._step_cgroup = self._cgroup.beneath("steps")
         stage = stage if plan.user_id is not None else None
         self._roots = ImageRoots(plan, directory, None if stage is None else stage.image)
         self._place = Place(
             plan=plan,
             directory=directory,
-            cgroup=self._cgroup,
+            cgroup=self._step_cgroup,
             stage=stage,
             seccomp_filter=seccomp_filter,
             roots=self._roots,
         )
         self._disk_watch = DiskWatch(str(directory.path), folders.WRITABLE, plan.disk)
-        self._log = AttemptLog(plan.log_directory, plan.log_bytes_max, masks=secrets.masks)
+        for_steps = plan.log_bytes_max - plan.log_bytes_max // 4 if plan.services else plan.log_bytes_max
+        self._log = AttemptLog(plan.log_directory, for_steps, masks=secrets.masks)
         self._counters = Counters()
         self._first_started: float | None = None
         self._last_ended: float | None = None
         self._outputs: dict[str, str] = {}
+        self._surroundings: Surroundings | None = None
         self._caches: AttemptCaches | None = None
         if plan.caches is not None:
             self._caches = _caches_of(
@@ -138,7 +143,9 @@ class Attempt:
             return verdict.lost("internal", "its secrets were not handed over")
         try:
             self._prepare()
-            end = self._fill_workspace() or self._restore_caches()
+            end = self._make_surroundings() or self._fill_workspace() or self._restore_caches()
+            if end is None:
+                end = self._await_services()
             if end is None:
                 end = self._run_steps()
         except WorkspaceFailed as error:
@@ -148,6 +155,11 @@ class Attempt:
             end = verdict.failed("image", str(error))
         except LogDiskFull:
             end = verdict.failed("disk", "the disk that holds the logs is full")
+        finally:
+            if self._surroundings is not None:
+                stop = self._stop_request()
+                grace_s = self.plan.kill_grace_s
+                self._surroundings.close(grace_s if stop is None else min(grace_s, stop.grace_s))
         if self._first_started is not None:
             self._collect(end)
         return end
@@ -192,6 +204,9 @@ class Attempt:
         workspace.make_folders(place)
         if self._cgroup is not None:
             self._cgroup.create(plan.limits)
+            if self._step_cgroup is not None and self._step_cgroup is not self._cgroup:
+                self._cgroup.hand_on()
+                self._step_cgroup.create(plan.limits)  # its own counters tell what a step did
         if place.stage is not None:
             file = self._directory.file
             place.stage.enter(file(folders.WORKSPACE), file(folders.TMP), file(folders.OUTPUTS))
@@ -220,6 +235,26 @@ class Attempt:
             return self._judge(PlanStep(name=SETUP, command=()), error.end)
         return None
 
+    def _make_surroundings(self) -> Verdict | None:
+        if self.plan.network != NETWORK_ALLOW and not self.plan.services:
+            return None
+        self._surroundings = Surroundings(self._place, self._cgroup, self._log, self._say)
+        end = self._surroundings.start()
+        self._place = self._surroundings.place
+        return end
+
+    def _await_services(self) -> Verdict | None:
+        if self._surroundings is None or not self.plan.services:
+            return None
+        self._writer.write(journal.SERVICES, time.time())
+
+        def run_ready(command: Command, deadline: Deadline) -> ProgramEnd:
+            return self._program(command, SETUP, stdout=Discarded(), stderr=Discarded()).run(
+                [deadline], kill_grace_s=0
+            )
+
+        return self._surroundings.await_ready(self._wakeup_fd, self._start_ended, run_ready)
+
     def _setup_program(
         self, command: Command, key: str, stderr: ProgressStream, disk_watch: DiskWatch | None
     ) -> Program:
@@ -242,8 +277,8 @@ class Attempt:
             return None
         self._writer.write(journal.CACHE, time.time())
         end = self._caches.restore(lambda command: self._run_setup(command, SETUP), self._start_ended)
-        if self._cgroup is not None:
-            self._counters = self._cgroup.counters()  # what was killed here is no step's
+        if self._step_cgroup is not None:
+            self._counters = self._step_cgroup.counters()  # what was killed here is no step's
         return None if end is None else self._judge(PlanStep(name=SETUP, command=()), end)
 
     # -- steps ----------------------------------------------------------------------------------------------------
@@ -277,8 +312,9 @@ class Attempt:
             given = step_command(
                 self._place, self._secrets.given_to(step), secret_files=self._secrets.files_of(step)
             )
-            command = self._with_network(given, network)
-            program = self._program(command, step_key(index))
+            command = with_egress(given, self.plan, network)
+            watch = None if self._surroundings is None else self._surroundings.watch
+            program = self._program(command, step_key(index), watch=watch)
             end = program.run(
                 deadlines,
                 kill_grace_s=self.plan.kill_grace_s,
@@ -300,21 +336,6 @@ class Attempt:
             self._first_started = boottime()
         self._writer.write(journal.STEP_STARTED, time.time(), index=index)
 
-    def _with_network(self, command: Command, stack: contextlib.ExitStack) -> Command:
-        """Holds the command back until its network is up."""
-        if command.block_write < 0:
-            return command
-        block = command.block_write
-        egress = Egress(self.plan.slirp, allow_private=self.plan.allow_private_addresses)
-        stack.callback(os.close, block)
-        stack.callback(egress.close)
-
-        def ready(init_pid: int) -> None:
-            egress.attach(init_pid)
-            os.write(block, b"x")
-
-        return dataclasses.replace(command, ready=ready)
-
     def _deadlines(self, step: PlanStep) -> list[Deadline]:
         now = boottime()
         if self._first_started is None:
@@ -332,8 +353,8 @@ class Attempt:
 
     def _judge(self, step: PlanStep, end: ProgramEnd) -> Verdict | None:
         before, after = self._counters, self._counters
-        if self._cgroup is not None:
-            after = self._counters = self._cgroup.counters()
+        if self._step_cgroup is not None:
+            after = self._counters = self._step_cgroup.counters()
         limits = {
             "memory_bytes": self.plan.limits.memory_bytes,
             "pids_max": self.plan.limits.pids_max,
@@ -345,16 +366,25 @@ class Attempt:
         return verdict.of_step(step.name, end, before=before, after=after, limits=limits, command=name)
 
     def _program(
-        self, command: Command, key: str, stderr: Sink | None = None, disk_watch: DiskWatch | None = None
+        self,
+        command: Command,
+        key: str,
+        *,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
+        disk_watch: DiskWatch | None = None,
+        watch: Callable[[], str | None] | None = None,
     ) -> Program:
         return Program(
             command,
-            stdout=self._log.open(key, "stdout"),
+            stdout=stdout or self._log.open(key, "stdout"),
             stderr=stderr or self._log.open(key, "stderr"),
-            cgroup=self._cgroup,
+            cgroup=self._step_cgroup,
             wakeup_fd=self._wakeup_fd,
             stop_request=self._stop_request,
             disk_watch=disk_watch or self._disk_watch,
+            watch=watch,
+            companions=set if self._surroundings is None else self._surroundings.companions,
         )
 
     # -- the end --------------------------------------------------------------------------------------------------

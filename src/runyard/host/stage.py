@@ -46,7 +46,7 @@ _DEVICE_LINKS = {
     "core": "/proc/kcore",
     "ptmx": "pts/ptmx",
 }
-_JOB_FOLDERS = ("workspace", "tmp", "outputs", "image", "repository", "fetch", "scratch", "base")
+_JOB_FOLDERS = ("workspace", "tmp", "outputs", "image", "repository", "fetch", "scratch", "base", "network")
 
 
 class Stage:
@@ -65,6 +65,7 @@ class Stage:
         self.fetch = f"{path}/fetch"
         self.scratch = f"{path}/scratch"
         self.base = f"{path}/base"
+        self.network = f"{path}/network"
         self._copied: dict[str, tuple[int, int, int]] = {}
 
     def build(self) -> None:
@@ -107,6 +108,11 @@ class Stage:
         mount_overlay(workspace, lower=self.base, upper=upper, work=work)
         unmount(self.workspace)
         bind_folder(workspace, self.workspace)
+
+    def show_network(self, folder: str) -> str:
+        """In the shim: the attempt's own /etc/resolv.conf and its like, where a slot's id finds them."""
+        bind_folder(folder, self.network)
+        return self.network
 
     def _build_devices(self) -> None:
         os.mkdir(self.devices, 0o755)

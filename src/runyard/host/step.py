@@ -31,7 +31,7 @@ CANCELED, STEP_TIMEOUT, RUN_TIMEOUT, START_TIMEOUT = (
     "run_timeout",
     "start_timeout",
 )
-DISK = "disk"
+DISK, SERVICE = "disk", "service"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +106,19 @@ class Program:
         wakeup_fd: int,
         stop_request: Callable[[], StopRequest | None],
         disk_watch: DiskWatch | None = None,
+        watch: Callable[[], str | None] | None = None,
+        companions: Callable[[], set[int]] = set,
     ) -> None:
+        """`watch` is asked at each turn and ends the program with its words; `companions` are processes of ours that
+        go on beside it."""
         self._command = command
         self._logs: dict[str, Sink] = {"stdout": stdout, "stderr": stderr}
         self._cgroup = cgroup
         self._wakeup_fd = wakeup_fd
         self._stop_request = stop_request
         self._disk_watch = disk_watch
+        self._watch = watch
+        self._companions = companions
         self._words = ""
         self._poll = select.poll()
         self._pipes: dict[int, Sink] = {}
@@ -200,6 +206,9 @@ class Program:
             elif self._disk_watch is not None and (words := self._disk_watch.check()):
                 self._words = words
                 self._terminate(DISK, 0, now)
+            elif self._watch is not None and (words := self._watch()):
+                self._words = words
+                self._terminate(SERVICE, kill_grace_s, now)
         if self._term_is_due:
             self._send_term(child)
         if self._setup_error is not None or (self._kill_at is not None and now >= self._kill_at):
@@ -306,7 +315,7 @@ class Program:
             return
         if self._cgroup is not None:
             self._cgroup.kill()
-        for pid in descendants(os.getpid()):
+        for pid in descendants(os.getpid()) - _families(self._companions()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -345,6 +354,10 @@ class Program:
                 os.close(fd)
         for log in self._logs.values():
             log.close()
+
+
+def _families(pids: set[int]) -> set[int]:
+    return pids.union(*map(descendants, pids))
 
 
 def _merged(status: bytes) -> dict[str, int]:

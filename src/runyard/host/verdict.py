@@ -6,7 +6,7 @@ import signal
 from typing import Any
 
 from runyard.host.cgroups import Counters
-from runyard.host.step import CANCELED, DISK, RUN_TIMEOUT, START_TIMEOUT, STEP_TIMEOUT, ProgramEnd
+from runyard.host.step import CANCELED, DISK, RUN_TIMEOUT, SERVICE, START_TIMEOUT, STEP_TIMEOUT, ProgramEnd
 
 Verdict = dict[str, Any]
 NOT_FOUND, NOT_EXECUTABLE = 127, 126
@@ -56,6 +56,8 @@ def of_step(
     if end.why == DISK:
         words = f"step '{step}': {end.words}" if end.words else "the disk that holds the logs is full"
         return failed("disk", words, step=step)
+    if end.why == SERVICE:
+        return failed(SERVICE, end.words, step=step)
     if end.setup_error is not None:
         return _not_started(step, end.setup_error, command)
     if end.exit_code == 0:

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from runyard.logs.layout import SETUP, attempt_directory, read_cut, stream_file
+from runyard.logs.layout import KEY_PATTERN, attempt_directory, rank, read_cut, stream_file
 from runyard.logs.port import CHUNK_BYTES_MAX, Chunk, Gap, Hole, LogSink, Positions, StreamInfo
 from runyard.logs.reading import read_bytes
 from runyard.logs.sink import FileLogSink, read_gaps
@@ -20,7 +20,7 @@ from runyard.model.attempt import AttemptKey
 
 TIMER_S = 0.5
 COALESCE_S = 0.02
-_STREAM_FILE = re.compile(rf"(\d{{3,}}|{SETUP})\.(stdout|stderr)")
+_STREAM_FILE = re.compile(rf"({KEY_PATTERN})\.(stdout|stderr)")
 
 
 class FileLogStore:
@@ -213,7 +213,7 @@ async def poke_when_set(event: asyncio.Event, poke: Callable[[], None]) -> None:
 
 
 def _stream_names(directory: Path) -> list[tuple[str, str]]:
-    """(step, stream) of every stream file: setup, then by step; stdout before stderr."""
+    """(step, stream) of every stream file: setup, services, steps; stdout before stderr."""
     try:
         names = os.listdir(directory)
     except (FileNotFoundError, NotADirectoryError):
@@ -221,7 +221,7 @@ def _stream_names(directory: Path) -> list[tuple[str, str]]:
     found = [match.groups() for name in names if (match := _STREAM_FILE.fullmatch(name))]
     return sorted(
         ((step, stream) for step, stream in found),
-        key=lambda name: (-1 if name[0] == SETUP else int(name[0]), name[1] == "stderr"),
+        key=lambda name: (rank(name[0]), name[1] == "stderr"),
     )
 
 

@@ -1,7 +1,8 @@
 """How an attempt's log lies on disk: the one place that writer (the shim) and readers agree on.
 
 A directory per attempt, `<root>/<uid>/<number>/`; in it one plain file per stream, named `<step>.<stream>`, where
-`<step>` is the step's index from 0 in three digits, or `setup` for what was printed while the workspace was made.
+`<step>` is the step's index from 0 in three digits, `setup` for what was printed while the workspace was made, or a
+service's index after an `s`.
 A byte's offset in the file is its offset in the stream, always. Beyond the attempt's bound the middle is cut: the
 file keeps its length but has a hole, and `<step>.<stream>.cut` holds the two offsets of the hole in decimal.
 Imported by the shim, so it needs the standard library only.
@@ -15,6 +16,7 @@ from pathlib import Path
 STREAMS = ("stdout", "stderr")
 SETUP = "setup"
 CUT_SUFFIX = ".cut"
+KEY_PATTERN = rf"\d{{3,}}|s\d{{3,}}|{SETUP}"
 
 
 def attempt_directory(root: Path, uid: str, number: int) -> Path:
@@ -23,6 +25,21 @@ def attempt_directory(root: Path, uid: str, number: int) -> Path:
 
 def step_key(index: int) -> str:
     return f"{index:03d}"
+
+
+def service_key(index: int) -> str:
+    return f"s{index:03d}"
+
+
+def is_service(step: str) -> bool:
+    return step != SETUP and step.startswith("s")
+
+
+def rank(step: str) -> int:
+    """In what order logs are listed: setup, the services, the steps."""
+    if step == SETUP:
+        return -1_000_000
+    return int(step[1:]) - 900_000 if is_service(step) else int(step)
 
 
 def stream_file(directory: Path, step: str, stream: str) -> Path:

@@ -14,12 +14,13 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from runyard.logs.layout import KEY_PATTERN, rank
 from runyard.logs.port import Hole, StreamInfo
 from runyard.model.attempt import AttemptKey
 
 COMPLETE = "complete"
 _PIECE = re.compile(
-    r"(?P<step>\d{3,}|setup)\.(?P<stream>stdout|stderr)/(?P<begin>\d{16})-(?P<end>\d{16})(?P<cut>\.cut)?"
+    rf"(?P<step>{KEY_PATTERN})\.(?P<stream>stdout|stderr)/(?P<begin>\d{{16}})-(?P<end>\d{{16}})(?P<cut>\.cut)?"
 )
 
 
@@ -125,7 +126,7 @@ def _stream_of(step: str, stream: str, pieces: list[Piece]) -> StoredStream:
 
 def _order(name: tuple[str, str]) -> tuple[int, bool]:
     step, stream = name
-    return (-1 if step == "setup" else int(step), stream == "stderr")
+    return (rank(step), stream == "stderr")
 
 
 def kept_ranges(info: StreamInfo) -> list[tuple[int, int]]:

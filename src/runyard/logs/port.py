@@ -1,7 +1,7 @@
 """The log store's contract: append-only bytes by (attempt, step, stream, offset), each byte stored once.
 
-`step` is a key of runyard.logs.layout (`000`, `setup`), never a step's name: names belong to the job. Methods are
-short; reading one never waits for another. Missing logs are empty, not an error.
+`step` is a key of runyard.logs.layout (`000`, `setup`, `s000`), never a step's name: names belong to the job. Methods
+are short; reading one never waits for another. Missing logs are empty, not an error.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class LogStore(Protocol):
         ...
 
     async def streams(self, key: AttemptKey) -> list[StreamInfo]:
-        """Every stream that has begun: setup first, then by step; stdout before stderr."""
+        """Every stream that has begun: setup first, then services, then steps; stdout before stderr."""
         ...
 
     async def read(self, key: AttemptKey, step: str, stream: str, offset: int, limit: int) -> bytes:

@@ -127,9 +127,28 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A program beside the steps, in an image, which they reach by its `name`. `command` replaces the image's CMD,
+    its ENTRYPOINT stays; () is as the image has it. It is ready once `ready_port` accepts, or `ready_command`
+    succeeds in a fresh root of its image; with neither, once the TCP ports that the image exposes accept.
+    `memory_bytes` and `cpu_millis` bound it within what the job has; None: only by that."""
+
+    name: str
+    image: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+    ready_port: int | None = None
+    ready_command: tuple[str, ...] = ()
+    ready_timeout_s: float = 60.0
+    memory_bytes: int | None = None
+    cpu_millis: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """What was asked for, with every default filled in. `image` is that of steps which name none. `outputs` maps a name
-    to a file relative to the workspace."""
+    to a file relative to the workspace. `network_allow` are the entries (model/egress.py) of a job whose requirements
+    say network `allow`."""
 
     steps: tuple[Step, ...]
     name: str | None = None
@@ -148,6 +167,8 @@ class JobSpec:
     outputs: Mapping[str, str] = field(default_factory=dict)
     cache: tuple[NamedCache, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
+    network_allow: tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
 
     def image_of(self, step: Step) -> str | None:
         """The image that a step runs in; None is the pool's own system."""
@@ -159,8 +180,8 @@ class JobSpec:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Every image that a step runs in, once, in the steps' order."""
-        named = (self.image_of(step) for step in self.steps)
+        """Every image that a step runs in or a service is, once: the steps' in their order, then the services'."""
+        named = [self.image_of(step) for step in self.steps] + [service.image for service in self.services]
         return tuple(dict.fromkeys(image for image in named if image is not None))
 
 

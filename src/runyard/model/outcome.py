@@ -30,6 +30,7 @@ class ReasonCode(StrEnum):
     COMMAND = "command"  # the step's command could not be started: not found, not executable
     IMAGE = "image"
     WORKSPACE = "workspace"
+    SERVICE = "service"  # a service of the job did not become ready, or ended before the steps were done
     ARTIFACTS = "artifacts"
     SECRET = "secret"  # one that the job names is missing, or not for it
     CANCELED = "canceled"

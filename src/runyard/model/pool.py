@@ -89,7 +89,9 @@ class PoolSettings:
     queues: tuple[str, ...] = ("*",)
     labels: Mapping[str, str] = field(default_factory=dict)
     has_network_open: bool = True  # whether its places can give `network: open`
+    has_network_allow: bool = False  # whether its places can give a list of where to go
     has_images: bool = False  # whether steps can run in an image there
+    has_services: bool = False  # whether a job's services can run beside its steps
     host: str | None = None  # set for a pool that is bound to one host, and owned only there
     description: str = ""  # what isolates here, in plain words
 

@@ -31,7 +31,8 @@ class Requirements:
     """A job's needs, which are also its limits while it runs.
 
     `cpu_millis` is in thousandths of a core. `disk_bytes`, `arch` and `os` are None where the job does not care.
-    `network` and `needs_images` (a step names an image) are part of it because a place may be unable to give any.
+    `network` (`none`, `open`, or `allow` for a list, which is the job's own), `needs_images` (a step names an image)
+    and `needs_services` (programs beside the steps) are part of it because a place may be unable to give any.
     """
 
     isolation: Isolation = Isolation.CONTAINER
@@ -43,6 +44,7 @@ class Requirements:
     labels: Mapping[str, str] = field(default_factory=dict)
     network: str = "none"
     needs_images: bool = False
+    needs_services: bool = False
 
     def class_key(self) -> str:
         """Equal requirements have equal keys: 16 hexadecimal digits, stable over processes and releases."""
@@ -58,6 +60,8 @@ class Requirements:
         }
         if self.needs_images:  # only then, so that classes keep their keys
             document["needs_images"] = True
+        if self.needs_services:
+            document["needs_services"] = True
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()[:16]
 
 

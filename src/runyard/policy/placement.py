@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from runyard.model.egress import NETWORK_ALLOW, NETWORK_OPEN
 from runyard.model.pool import (
     Availability,
     AvailabilityKind,
@@ -47,10 +48,14 @@ def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
             f"pool '{pool.name}' has {_mebibytes(budget.disk_bytes)} of disk to give, "
             f"the job demands {_mebibytes(requirements.disk_bytes)}"
         )
-    if requirements.network != "none" and not pool.has_network_open:
+    if requirements.network == NETWORK_ALLOW and not pool.has_network_allow:
+        return f"pool '{pool.name}' cannot keep a job to a list of names and networks (network.allow)"
+    if requirements.network == NETWORK_OPEN and not pool.has_network_open:
         return f"pool '{pool.name}' cannot give a network, the job demands network {requirements.network}"
     if requirements.needs_images and not pool.has_images:
         return f"pool '{pool.name}' cannot run a step in an image, and the job names one"
+    if requirements.needs_services and not pool.has_services:
+        return f"pool '{pool.name}' cannot run services beside a job, and the job has some"
     return _label_misfit(requirements, pool)
 
 

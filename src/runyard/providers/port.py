@@ -26,13 +26,16 @@ from runyard.model.secret import SecretValue
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """How one provider differs from another, as a value. `can_lose_log_lines`: gaps are then marked in the log;
-    `is_host_bound`: only the process on its own host can act for it; `labels` include `arch` and `os` where all its
-    places share them; `description` says in plain words what isolates."""
+    `is_host_bound`: only the process on its own host can act for it; `has_network_allow`: what a job lists in
+    `network.allow` is all that it reaches; `has_services`: a job's services run beside its steps; `labels` include
+    `arch` and `os` where all its places share them; `description` says in plain words what isolates."""
 
     isolation: Isolation
     is_host_bound: bool = False
     has_network_open: bool = True
+    has_network_allow: bool = False
     has_images: bool = False
+    has_services: bool = False
     can_lose_log_lines: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
@@ -191,7 +194,8 @@ class RunContext(Protocol):
 
     async def record_phase(self, name: str, at: float) -> None:
         """A phase began (epoch seconds). `running` is the first step's start and is recorded before it is shown;
-        others: `image`, `preparing`, `workspace`, `cache`, `step:<name>`, `collecting`. Repeats change nothing."""
+        others: `image`, `preparing`, `workspace`, `cache`, `services`, `step:<name>`, `collecting`. Repeats change
+        nothing."""
         ...
 
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:

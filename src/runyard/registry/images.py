@@ -71,7 +71,8 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """What an image wants of whoever runs it. `user` is `uid|name[:gid|name]`; empty strings are `not said`."""
+    """What an image wants of whoever runs it. `user` is `uid|name[:gid|name]`; empty strings are `not said`; `ports`
+    are the TCP ports that it exposes."""
 
     env: Mapping[str, str] = field(default_factory=dict)
     entrypoint: tuple[str, ...] = ()
@@ -79,6 +80,7 @@ class ImageConfig:
     working_dir: str = ""
     user: str = ""
     stop_signal: str = ""
+    ports: tuple[int, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -200,6 +202,7 @@ def parse_config(document: Mapping[str, Any], platform: Platform, what: str) -> 
         working_dir=_text(config.get("WorkingDir"), what),
         user=_text(config.get("User"), what),
         stop_signal=_text(config.get("StopSignal"), what),
+        ports=_tcp_ports(config.get("ExposedPorts")),
         labels=_labels(config.get("Labels"), what),
     )
     return parsed, diff_ids
@@ -257,6 +260,16 @@ def _texts(value: Any, what: str) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return tuple(value)
     raise RegistryCorrupt(f"{what}: the config holds {value!r:.80} where a list of texts belongs")
+
+
+def _tcp_ports(value: Any) -> tuple[int, ...]:
+    """Of keys like `5432/tcp`, `8000-8010`; what is no port is no reason to refuse an image."""
+    found: set[int] = set()
+    for key in value if isinstance(value, dict) else ():
+        port, _, protocol = str(key).partition("/")
+        if protocol in ("", "tcp") and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536:
+            found.add(int(port))
+    return tuple(sorted(found))
 
 
 def _text(value: Any, what: str) -> str:

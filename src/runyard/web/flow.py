@@ -35,6 +35,7 @@ START_PHASES = {
     "workspace": "workspace",
     "image": "image",
     "cache": "caches",
+    "services": "services",
 }
 """What a start is made of, in its order, and how people call it."""
 

@@ -84,7 +84,8 @@ async def log_events(request: Request) -> Response:
     call, job = await _job_of(request)
     text = request.headers.get("last-event-id") or request.query_params.get("cursor") or ""
     cursor = LogCursor.parse(text) if text else None
-    follower = LogFollower(call.context, job, only=_number(request, "attempt"), cursor=cursor, step=None)
+    only = _number(request, "attempt")
+    follower = LogFollower(call.context, job, only=only, cursor=cursor, step=None, has_services=True)
     return stream(call, OpenKind.LOG, follower.frames())
 
 

@@ -14,6 +14,7 @@ _NAMES = {
     "workspace": "workspace",
     "image": "image",
     "cache": "caches",
+    "services": "services",
     "running": "started",
     "collecting": "collect",
 }

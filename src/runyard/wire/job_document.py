@@ -246,9 +246,27 @@ class CacheDocument(Document):
     path: CachePath
 
 
+class ReadyDocument(Document):
+    """`port` or `command`; with neither, the ports that the image exposes."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    command: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    timeout: Duration = 60.0
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ReadyDocument:
+        if self.port is not None and self.command is not None:
+            raise ValueError("a service is ready by its `port` or by a `command`; write one of the two")
+        return self
+
+
 class ServiceDocument(Document):
     image: ShortText
-    env: dict[EnvName, Text] = Field(default_factory=dict)
+    env: Annotated[dict[EnvName, Text], Field(max_length=500)] = Field(default_factory=dict)
+    command: Annotated[list[Text], Field(min_length=1, max_length=1000)] | None = None
+    ready: ReadyDocument = Field(default_factory=ReadyDocument)
+    memory: Size | None = None
+    cpu: CpuMillis | None = None
 
 
 class JobDocument(Document):

@@ -37,7 +37,8 @@ def test_right_keys_are_read():
 
 @pytest.mark.parametrize("wrong", [{"git_protocols": ["ext"]}, {"git_file_roots": ["rel"]}, {"uid_base": 0},
                                    {"memory": -1}, {"disk_max": "lots"}, {"files_max": 1},
-                                   {"cpu": True}, {"allow_private_addresses": "yes"}, {"kill_grace": -1}])  # fmt: skip
+                                   {"cpu": True}, {"allow_private_addresses": "yes"}, {"kill_grace": -1},
+                                   {"egress_networks": ["10.0.0.1/8"]}, {"nameservers": ["a.example"]}])  # fmt: skip
 def test_dangerous_values_are_refused(wrong):
     with pytest.raises(ConfigError):
         parse_options("p", wrong)
@@ -77,7 +78,9 @@ def test_what_fits_is_taken_now():
         ({"memory_bytes": 9 * GIB}, "has 8.0Gi of memory in all, the job asks for 9.0Gi"),
         ({"disk_bytes": 200 * GIB}, "has a disk of 99.0Gi"),
         ({"network": "open", "has_network": False}, "cannot give network open"),
-        ({"network": "allow"}, "cannot give network 'allow'"),
+        ({"network": "allow"}, "cannot keep a job to network.allow"),
+        ({"needs_services": True}, "cannot run services beside a job"),
+        ({"network": "other"}, "cannot give network 'other'"),
     ],
 )
 def test_what_can_never_run_is_said_with_the_reason(fields, words):

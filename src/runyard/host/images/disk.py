@@ -38,6 +38,17 @@ class StoredLayer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageProcess:
+    """What an image runs when it is run as it is: a whole command is `entrypoint` and `cmd`. `ports` are the TCP ports
+    that it says it listens on."""
+
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    directory: str = "/"
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
     """`digest` is its manifest's, `named` what names pointed at (an index's); `chains` are its layers, lowest first;
     `origins` are whose registries gave the whole of it."""
@@ -48,6 +59,7 @@ class StoredImage:
     origins: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     user: ImageUser = field(default_factory=ImageUser)
+    process: ImageProcess = field(default_factory=ImageProcess)
 
 
 def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
@@ -216,7 +228,10 @@ def _read_layer(folder: Path, this_boot: str) -> StoredLayer | None:
 def _read_image(file: Path) -> StoredImage | None:
     try:
         document = json.loads(file.read_text())
-        user = document.pop("user")
+        user, process = (
+            document.pop("user"),
+            document.pop("process"),
+        )  # an older release kept no process: asked anew
         return StoredImage(
             digest=document["digest"],
             chains=tuple(document["chains"]),
@@ -224,6 +239,12 @@ def _read_image(file: Path) -> StoredImage | None:
             origins=tuple(document["origins"]),
             env=document["env"],
             user=ImageUser(user_id=user["user_id"], group_id=user["group_id"], groups=tuple(user["groups"])),
+            process=ImageProcess(
+                entrypoint=tuple(process["entrypoint"]),
+                cmd=tuple(process["cmd"]),
+                directory=process["directory"],
+                ports=tuple(process["ports"]),
+            ),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -12,11 +12,18 @@ import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from runyard.host.images.disk import FILE_SYSTEM, ImageDisk, StoredImage, StoredLayer, chain_ids
+from runyard.host.images.disk import (
+    FILE_SYSTEM,
+    ImageDisk,
+    ImageProcess,
+    StoredImage,
+    StoredLayer,
+    chain_ids,
+)
 from runyard.host.images.eviction import choose_evicted
 from runyard.host.images.layer_stream import LayerRefused
 from runyard.host.images.rights import RIGHTS_S, Asker, Rights, origin_of
@@ -26,7 +33,7 @@ from runyard.host.images.users import ImageUser, find_user
 from runyard.host.linux import boottime, sync_file_system
 from runyard.registry.client import RegistryClient
 from runyard.registry.credentials import CredentialStore
-from runyard.registry.images import Layer, ResolvedImage
+from runyard.registry.images import ImageConfig, Layer, ResolvedImage
 from runyard.registry.reference import Reference, parse_reference
 
 DOWNLOADS_MAX = 4  # of one image at once
@@ -53,6 +60,7 @@ class ReadyImage:
     env: Mapping[str, str]
     user: ImageUser
     layer_uses: Mapping[str, int]
+    process: ImageProcess = field(default_factory=ImageProcess)
 
 
 class ImageStore:
@@ -139,6 +147,7 @@ class ImageStore:
             env=image.env,
             user=image.user,
             layer_uses=dict(+uses),
+            process=image.process,
         )
 
     def release(self, lease: str) -> None:
@@ -198,6 +207,7 @@ class ImageStore:
                 origins=(asker.origin,),
                 env=dict(resolved.config.env),
                 user=user,
+                process=_process(resolved.config),
             )
             await asyncio.to_thread(self._disk.keep_image, image)
         finally:
@@ -359,6 +369,16 @@ class _Progress:
 
 def _named(image: StoredImage, name: str) -> StoredImage:
     return replace(image, named=(*image.named, name))
+
+
+def _process(config: ImageConfig) -> ImageProcess:
+    directory = config.working_dir or "/"
+    return ImageProcess(
+        entrypoint=config.entrypoint,
+        cmd=config.cmd,
+        directory=directory if directory.startswith("/") else f"/{directory}",
+        ports=config.ports,
+    )
 
 
 def _too_large(reference: Reference, size: int, bytes_max: int) -> str:

@@ -81,11 +81,20 @@ def _impossible(requirements: Requirements, capabilities: Capabilities, budget: 
         return f"lacks the label {missing}"
     if requirements.needs_images and not capabilities.has_images:
         return "cannot run a step in an image (see runyard doctor)"
+    if requirements.needs_services and not capabilities.has_services:
+        return (
+            "cannot run services beside a job (the service must run as root, with images; see runyard doctor)"
+        )
     if requirements.network == "open" and not capabilities.has_network_open:
         return "cannot give network open (slirp4netns and /dev/net/tun are needed; see runyard doctor)"
     if requirements.network == "none" and capabilities.isolation is Isolation.NONE:
         return ""  # nothing is kept apart there, and the job accepted that
-    if requirements.network not in ("none", "open"):
+    if requirements.network == "allow" and not capabilities.has_network_allow:
+        return (
+            "cannot keep a job to network.allow (a sandbox, root, slirp4netns, /dev/net/tun and nft are needed; see"
+            " runyard doctor)"
+        )
+    if requirements.network not in ("none", "open", "allow"):
         return f"cannot give network {requirements.network!r}"
     if requirements.cpu_millis > budget.cpu_millis:
         return f"has {budget.cpu_millis / 1000:g} cpu in all, the job asks for {requirements.cpu_millis / 1000:g}"

@@ -194,14 +194,19 @@ def _may_reach(address: str, *, allow_private: bool) -> bool:
 
 
 def placement(attempt: AttemptRequest, images: Mapping[str, ReadyImage]) -> dict[str, str]:
-    """The digest of the first image, and of each other one by its step."""
+    """The digest of the steps' first image, of each other one by its step, and of the services'."""
     facts: dict[str, str] = {}
-    first = attempt.spec.images[0]
-    facts["image"] = images[first].digest
-    for step in attempt.spec.steps:
-        name = attempt.spec.image_of(step)
+    spec = attempt.spec
+    first = next((name for step in spec.steps if (name := spec.image_of(step)) is not None), None)
+    if first is not None:
+        facts["image"] = images[first].digest
+    for step in spec.steps:
+        name = spec.image_of(step)
         if name is not None and name != first and len(facts) < 8:
             facts[f"image:{step.name}"] = images[name].digest
+    for service in spec.services:
+        if len(facts) < 12:
+            facts[f"service:{service.name}"] = images[service.image].digest
     return facts
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from runyard.host.network.lookups import parse_servers
 from runyard.model.errors import ConfigError
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import WANTED, GitCredential, parse_git_credentials
@@ -23,8 +25,9 @@ _BINARY = {"ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 class LocalOptions:
     """`disk_max` is for a job that names no disk; `files_max` counts the files and folders of each;
     `cache_disk_max` bounds all named caches together, `cache_entry_max` each. `cpu` (cores) and `memory` set the
-    budget; None: the host's, less the reserve. A slot's user ids are the 65536 from
-    `uid_base + slot * 65536` on, clear of real users and of /etc/subuid; that of what fetches is the one before them.
+    budget; None: the host's, less the reserve. `egress_networks` are networks that jobs may reach although they are
+    private; `nameservers` look up the names that a job lists, none: the host's own. A slot's user ids are the 65536
+    from `uid_base + slot * 65536` on, clear of real users and of /etc/subuid; that of what fetches is the one before.
     `repository_bytes_max` 0 keeps no repositories. `image_disk_max` is for unpacked images; `registry_mirrors` leads
     images of a host to HOST[/PREFIX]. `isolation` none runs jobs bare that accept it."""
 
@@ -35,6 +38,8 @@ class LocalOptions:
     git_ca_file: str | None = None
     repository_bytes_max: int = 20 << 30
     allow_private_addresses: bool = False
+    egress_networks: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     cpu_millis: int | None = None
     cpu_reserve_millis: int = 0
@@ -125,6 +130,19 @@ def _paths(value: Any) -> tuple[str, ...]:
     return paths
 
 
+def _networks(value: Any) -> tuple[str, ...]:
+    return tuple(str(ipaddress.IPv4Network(each)) for each in _texts(value))
+
+
+def _nameservers(value: Any) -> tuple[str, ...]:
+    names = _texts(value)
+    for host, port in parse_servers(names):
+        if not 1 <= port <= 65535:
+            raise ValueError
+        ipaddress.ip_address(host)
+    return names
+
+
 def _path(value: Any) -> str:
     return _paths([value])[0]
 
@@ -182,6 +200,12 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "git_ca_file": ("git_ca_file", _path, "the absolute path of a PEM file"),
     "repository_disk_max": ("repository_bytes_max", parse_size, "a size, such as '20Gi', or 0 to keep none"),
     "allow_private_addresses": ("allow_private_addresses", _boolean, "true or false"),
+    "egress_networks": ("egress_networks", _networks, "a list of IPv4 networks, such as ['10.3.0.0/16']"),
+    "nameservers": (
+        "nameservers",
+        _nameservers,
+        "a list of addresses, such as ['10.3.0.2', '10.3.0.3:5353']",
+    ),
     "labels": ("labels", _labels, "a table of texts"),
     "cpu": ("cpu_millis", _cpu, "cores, such as 4 or '500m'"),
     "cpu_reserve": ("cpu_reserve_millis", _cpu, "cores, such as 1 or '500m'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import time
 from collections.abc import Mapping
@@ -22,13 +23,15 @@ from runyard.host.plan import (
     PlanCache,
     PlanCaches,
     PlanCredential,
+    PlanEgress,
     PlanFile,
     PlanGit,
     PlanImage,
+    PlanService,
     PlanStep,
 )
 from runyard.host.sandbox import HOME, INNER_ID, OUTPUTS, PATH, WORKSPACE
-from runyard.model.job import JobSpec, NamedCache, Step
+from runyard.model.job import JobSpec, NamedCache, Service, Step
 from runyard.model.requirements import Isolation
 from runyard.providers.local.git_credentials import GitCredential
 from runyard.providers.local.options import LocalOptions
@@ -49,6 +52,7 @@ class HostFacts:
     host_tree: HostTree
     cache_directory: str
     repositories: str = ""
+    nft: str = "nft"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,19 +76,24 @@ def make_plan(
     """`images` are the job's, by name; `began`: since when the limit of the start counts, None is now."""
     spec, requirements = request.spec, request.spec.requirements
     images = images or {}
+    for_steps = {name: image for name, image in images.items() if name in map(spec.image_of, spec.steps)}
     base = id_base(options.uid_base, request.slot)
     return Plan(
         name=request.key.resource_name,
         boot_id=boot_id(),
         created_at=time.time() if began is None else began.at,
         created_boottime=boottime() if began is None else began.boottime,
-        steps=tuple(_step(request, step, images) for step in spec.steps),
+        steps=tuple(_step(request, step, for_steps) for step in spec.steps),
         log_directory=str(destination.log_directory),
         artifact_directory=str(destination.artifact_directory),
         log_bytes_max=destination.log_bytes_max,
         isolation=host_plan.NONE if facts.isolation is Isolation.NONE else host_plan.CONTAINER,
         user_id=_user_id(base, spec, images) if facts.has_user_ids else None,
-        images=tuple(_image(image) for image in images.values()),
+        images=(
+            *(_image(image) for image in for_steps.values()),
+            *(_image(images[service.image]) for service in spec.services),  # each has a root of its own
+            *(_image(images[service.image]) for service in spec.services if service.ready_command),
+        ),
         id_base=base if facts.has_user_ids else None,
         bwrap=facts.bwrap,
         host_tree=HostTree() if facts.has_user_ids else facts.host_tree,
@@ -92,6 +101,12 @@ def make_plan(
         slirp=facts.slirp,
         resolv_conf=facts.resolv_conf,
         allow_private_addresses=options.allow_private_addresses,
+        egress=PlanEgress(
+            allow=spec.network_allow,
+            opened=options.egress_networks,
+            nameservers=options.nameservers,
+            nft=facts.nft,
+        ),
         cgroups=facts.cgroups,
         limits=Limits(
             memory_bytes=requirements.memory_bytes,
@@ -119,6 +134,7 @@ def make_plan(
             ca_file=options.git_ca_file,
         ),
         caches=_caches(spec, facts, options),
+        services=_services(spec, images, first_number=len(for_steps)),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
         has_secrets=spec.has_secrets,
@@ -138,6 +154,37 @@ def _step(request: AttemptRequest, step: Step, images: Mapping[str, ReadyImage])
         timeout_s=step.timeout_s,
         condition=step.condition.value,
         image=None if name is None else list(images).index(name),
+    )
+
+
+def _services(
+    spec: JobSpec, images: Mapping[str, ReadyImage], *, first_number: int
+) -> tuple[PlanService, ...]:
+    """Their roots are numbered on from those of the steps, then those of what asks whether they are ready."""
+    planned = []
+    asking = itertools.count(first_number + len(spec.services))
+    for number, service in enumerate(spec.services, start=first_number):
+        ready_image = next(asking) if service.ready_command else -1
+        planned.append(_service(service, images[service.image], number, ready_image))
+    return tuple(planned)
+
+
+def _service(service: Service, image: ReadyImage, number: int, ready_image: int) -> PlanService:
+    process = image.process
+    ports = process.ports if service.ready_port is None else (service.ready_port,)
+    home = "/root" if image.user.user_id == 0 else "/"
+    return PlanService(
+        name=service.name,
+        image=number,
+        command=(*process.entrypoint, *(service.command or process.cmd)),
+        env={"PATH": PATH, "HOME": home, **image.env, **service.env},
+        directory=process.directory,
+        ready_ports=() if service.ready_command else ports,
+        ready_command=service.ready_command,
+        ready_image=ready_image,
+        ready_timeout_s=service.ready_timeout_s,
+        memory_bytes=service.memory_bytes,
+        cpu_millis=service.cpu_millis,
     )
 
 

@@ -54,6 +54,7 @@ _PHASES = {
     journal.PREPARING: "preparing",
     journal.WORKSPACE: "workspace",
     journal.CACHE: "cache",
+    journal.SERVICES: "services",
     journal.COLLECTING: "collecting",
 }
 
@@ -91,7 +92,9 @@ class LocalProvider:
             isolation=Isolation.NONE if bare else verdict.isolation,
             is_host_bound=True,
             has_network_open=bare or verdict.has_network_open,
+            has_network_allow=not bare and verdict.has_network_allow,
             has_images=not self._no_images,
+            has_services=not self._no_images and verdict.level is Level.ROOT,
             labels={**host_labels(), **self._options.labels},
             description=f"no isolation, as configured; {findings.DISK}"
             if bare
@@ -119,6 +122,7 @@ class LocalProvider:
             slirp=results.slirp or "slirp4netns",
             resolv_conf=str(self._folder / "sandbox" / "resolv.conf"),
             cgroups=results.cgroup_tree,
+            nft=results.nft or "nft",
             repositories=str(self._folder / "repositories"),
             cache_directory=str(self._folder / "caches"),
             host_tree=await asyncio.to_thread(host_tree.host_tree, str(self._folder / "sandbox" / "etc")),
