@@ -81,7 +81,7 @@ async def test_killed_by_a_signal_is_told_from_killed_by_a_limit(tmp_path):
 async def test_a_stop_says_term_first_and_gives_its_grace(tmp_path):
     async with open_world(tmp_path) as world:
         plan = world.plan(sh("trap 'echo got term; exit 0' TERM; echo ready; sleep 60 & wait"))
-        ran = await stopped_when_ready(world, plan, grace_s=10.0)
+        ran = await stopped_when_ready(world, plan, grace_s=60.0)
         assert ran.outcome.kind is OutcomeKind.CANCELED
         assert ran.text == "ready\ngot term\n"
 
