@@ -1,4 +1,4 @@
-"""step.sh, run for real by the busybox of this host: order, conditions, limits, signals, and what it says at the end."""
+"""step.sh, run for real by the busybox of this host: order, conditions, limits, signals, its word at the end."""
 
 import os
 import shutil
@@ -217,7 +217,8 @@ class TestAsTheFirstProcess:
     """In a container step.sh is process 1, and all others are the step's."""
 
     def test_what_a_step_left_behind_ends_with_it(self, tmp_path):
-        script = "setsid sh -c 'trap \"\" TERM HUP; while :; do date +%s%N > alive; sleep 0.02; done' & sleep 0.2; exit 4"
+        daemon = "trap '' TERM HUP; while :; do date +%s%N > alive; sleep 0.02; done"
+        script = f'setsid sh -c "{daemon}" & sleep 0.2; exit 4'
         world = StepWorld(tmp_path, shell(script))
         world.start(0, namespace=True)
         end = world.finish(0)

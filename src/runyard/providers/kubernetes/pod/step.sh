@@ -185,12 +185,13 @@ run_command() {
     search=${search:-${PATH:-$default_search}}
     if ! cd -- "$directory" 2>/dev/null; then echo no_directory >&3; exit 126; fi
     unset HOSTNAME SHLVL OLDPWD
+    exec 5>&2 2>/dev/null # what this shell says of a killed command is no output of the step
     (
         find_command || { echo not_found >&3; exit 127; }
         [ -x "$found" ] && [ ! -d "$found" ] || { echo not_executable >&3; exit 126; }
         trap - TERM
         unset IFS
-        become "$found" 3>&-
+        become "$found" 2>&5 3>&- 5>&-
     )
     code=$?
     echo ended >&3
