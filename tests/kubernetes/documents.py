@@ -7,7 +7,9 @@ from typing import Any
 BEGAN, ENDED = "2026-11-24T12:00:00Z", "2026-11-24T12:00:05Z"
 
 
-def ended(code: int, end: str = "exit", *, reason: str | None = None, message: str | None = None) -> dict[str, Any]:
+def ended(
+    code: int, end: str = "exit", *, reason: str | None = None, message: str | None = None
+) -> dict[str, Any]:
     return {
         "terminated": {
             "exitCode": code,

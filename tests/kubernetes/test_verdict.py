@@ -70,7 +70,11 @@ def test_a_step_cannot_lie_about_its_end():
     """It wrote into the message and then took step.sh down with it, by its memory."""
     forged = ended(137, reason="OOMKilled", message='{"end":"skipped"}')
     assert told(verdict(job(), pod(forged, ended(0, "skipped")))) == ("failed", "memory", True)
-    assert told(verdict(job(), pod(ended(9, "step_timeout"), ended(0, "skipped")))) == ("failed", "exit", True)
+    assert told(verdict(job(), pod(ended(9, "step_timeout"), ended(0, "skipped")))) == (
+        "failed",
+        "exit",
+        True,
+    )
 
 
 def test_a_step_that_was_skipped_without_a_reason_is_no_success():
@@ -90,7 +94,10 @@ def test_a_running_step_is_no_outcome():
 @pytest.mark.parametrize(
     ("status", "word"),
     [
-        ({"conditions": [condition("DisruptionTarget", "PreemptionByScheduler", "preempted")]}, "higher priority"),
+        (
+            {"conditions": [condition("DisruptionTarget", "PreemptionByScheduler", "preempted")]},
+            "higher priority",
+        ),
         ({"conditions": [condition("DisruptionTarget", "DeletionByPodGC", "no node")]}, "node is gone"),
         ({"conditions": [condition("DisruptionTarget", "EvictionByEvictionAPI", "drain")]}, "drained"),
         ({"reason": "NodeLost", "message": "node went away"}, "node is gone"),
@@ -195,7 +202,9 @@ def test_the_jobs_deadline_is_a_time_out():
 
 
 def test_a_pod_that_the_kubelet_would_not_take_is_lost_unseen():
-    state = pod(waiting(""), waiting(""), prepare=waiting(""), phase="Failed", reason="OutOfcpu", message="no cpu")
+    state = pod(
+        waiting(""), waiting(""), prepare=waiting(""), phase="Failed", reason="OutOfcpu", message="no cpu"
+    )
     assert told(verdict(job(), state)) == ("lost", "host_lost", False)
 
 
@@ -216,7 +225,9 @@ ends = st.sampled_from(
     ["", "exit", "skipped", "unstarted", "stopped", "step_timeout", "run_timeout", "not_found", "nonsense"]
 )
 states = st.one_of(
-    st.builds(Waiting, reason=st.sampled_from(["", "PodInitializing", "ImagePullBackOff", "InvalidImageName"])),
+    st.builds(
+        Waiting, reason=st.sampled_from(["", "PodInitializing", "ImagePullBackOff", "InvalidImageName"])
+    ),
     st.builds(Running, since=st.floats(0, 1000)),
     st.builds(
         Ended,
