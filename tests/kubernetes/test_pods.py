@@ -30,15 +30,16 @@ from runyard.providers.kubernetes.verdict import Marks, judge
 from runyard.providers.port import AttemptRequest
 
 KUBECONFIG = os.environ.get("RUNYARD_TEST_KUBECONFIG", "")
-IMAGE = os.environ.get("RUNYARD_TEST_KUBE_IMAGE", "")
+IMAGE = os.environ.get("RUNYARD_TEST_KUBE_PLATFORM_IMAGE", "")
+BUSYBOX_IMAGE = os.environ.get("RUNYARD_TEST_KUBE_IMAGE", "")
 BARE_IMAGE = os.environ.get("RUNYARD_TEST_KUBE_BARE_IMAGE", "")
 HOST = os.environ.get("RUNYARD_TEST_KUBE_HOST", "")
 pytestmark = [
     pytest.mark.service,
     pytest.mark.skipif(
         not KUBECONFIG or not IMAGE or shutil.which("kubectl") is None,
-        reason="no cluster: RUNYARD_TEST_KUBECONFIG names its kubeconfig, RUNYARD_TEST_KUBE_IMAGE the platform image"
-        " that it can get, kubectl must be there (docs/contributing.md)",
+        reason="no cluster: RUNYARD_TEST_KUBECONFIG names its kubeconfig, RUNYARD_TEST_KUBE_PLATFORM_IMAGE the image"
+        " of deploy/Dockerfile, kubectl must be there (docs/contributing.md)",
     ),
 ]
 SMALL = Requirements(cpu_millis=100, memory_bytes=64 << 20)
@@ -164,7 +165,7 @@ def test_a_job_in_two_images_with_files_runs_as_the_restricted_user(namespace):
     cluster = Cluster(namespace)
     cluster.start(
         spec_of(
-            shell("id -u; cat in/a.txt; echo kept > out; pwd", name="a", image="example.test/busybox:1"),
+            shell("id -u; cat in/a.txt; echo kept > out; pwd", name="a", image=BUSYBOX_IMAGE or None),
             shell("cat out; touch $HOME/x; stat -c %u /workspace", name="b"),
             workspace=files,
         )
