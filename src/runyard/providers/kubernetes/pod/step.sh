@@ -136,16 +136,21 @@ has_ended() { # by the kernel's word: `wait` would wait for a child that only sa
 }
 
 follow() {
-    why='' kill_at='' said=''
+    why='' kill_at='' said='' soon=0
     while :; do
         enforce
         left
+        if [ $soon -gt 0 ]; then next=1 soon=$((soon - 1)); fi
         word=''
         pause $next
-        case $word in '' | ended) ;; *) said=$word ;; esac
+        case $word in
+        '') ;;
+        ended) soon=50 ;; # just before it exits
+        *) said=$word soon=50 ;;
+        esac
         ! has_ended || break
         # A command in the foreground reaps orphans too; `jobs` would as well, and forget how the child ended.
-        [ -n "$word" ] || [ $$ != 1 ] || "$busybox" true
+        [ -n "$word" ] || [ $soon -gt 0 ] || [ $$ != 1 ] || "$busybox" true
     done
     wait "$child"
     code=$?
