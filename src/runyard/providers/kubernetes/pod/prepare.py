@@ -197,6 +197,9 @@ class _PodSetup:
     def say(self, words: str) -> None:
         _print(words)
 
+    def note_use(self, cache: str, result: str) -> None:
+        """Nothing is kept from one pod to the next, so there is nothing to count."""
+
     def report(self, progress: Progress) -> None:
         """git says it on stderr already."""
 
