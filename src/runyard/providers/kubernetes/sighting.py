@@ -130,7 +130,10 @@ def _read_job(job: Document) -> dict[str, Any]:
         "has_job": True,
         "is_suspended": is_suspended,
         "created_at": created,
-        "start_clock": None if is_suspended else seconds(status.get("startTime")) or created,
+        # Its controller has yet to act on a resumption while the condition stands: the clock is not set anew so far.
+        "start_clock": None
+        if is_suspended or "Suspended" in conditions
+        else seconds(status.get("startTime")) or created,
         "job_failure": None
         if failed is None
         else (str(failed.get("reason", "")), str(failed.get("message", ""))),

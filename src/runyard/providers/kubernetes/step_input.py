@@ -25,10 +25,11 @@ def step_input(
     condition: str | None = None,
     run_s: float | None = None,
 ) -> str:
-    """Control variables of step.sh, and the function that becomes the command. Times are in hundredths of a second."""
+    """Control variables of step.sh, and the function that becomes the command. Times are in hundredths of a second.
+    With a `condition` of its own it is no step of the job's: it gets none of the secrets."""
     spec = attempt.spec
     directory = step.dir if step.dir is not None else spec.dir
-    own = {**spec.env, **step.env}
+    own = {**spec.env, **step.env, **(_secrets(attempt, step) if condition is None else {})}
     lines = {
         "step": f"{index:03d}",
         "earlier": " ".join(f"{each:03d}" for each in range(index)),
@@ -50,6 +51,15 @@ def step_input(
     words = " ".join(shlex.quote(word) for word in step.command[1:])
     text += [f'exec -a {shlex.quote(step.command[0])} "$1" {words}', "}", ""]
     return "\n".join(text)
+
+
+def _secrets(attempt: AttemptRequest, step: Step) -> Mapping[str, str]:
+    """What the step gets as variables: in the input Secret, which goes with the attempt, and nowhere else."""
+    return {
+        secret.env: secret.value.decode()
+        for secret in attempt.secrets
+        if secret.env is not None and secret.is_for(step.name)
+    }
 
 
 def _base(attempt: AttemptRequest, step: Step) -> Mapping[str, str]:

@@ -153,6 +153,14 @@ class _Output:
             view = view[os.write(1, view) :]
         return bool(data)
 
+    @property
+    def idle_at(self) -> float | None:
+        """Nothing is held back, so nothing is to be shown later."""
+        return None
+
+    def show_idle(self, now: float) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
