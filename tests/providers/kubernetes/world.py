@@ -129,10 +129,11 @@ class StrictWorld(FarProviderWorld):
         self.server = server
         self.programs = PodPrograms(server)
         self.options: dict[str, Any] = {"image": "runyard:test"}
+        self.token = ""
         self._providers: list[KubernetesProvider] = []
 
     async def start_provider(self) -> KubernetesProvider:
-        kubeconfig = self.server.write_kubeconfig(self.folder / "kubeconfig")
+        kubeconfig = self.server.write_kubeconfig(self.folder / "kubeconfig", self.token)
         config = ProviderConfig(
             pool="k",
             installation=INSTALLATION,
