@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 from runyard.host.beneath import UnsafePath, open_regular
 from runyard.host.plan import Plan
@@ -33,24 +34,41 @@ MustEnd = Callable[[], str | None]
 """Asked before each file and each chunk: why collecting must end now, or None."""
 
 
-class _TooMuch(Exception):
+class TooMuch(Exception):
     """A bound was reached; what was copied so far stays."""
+
+
+class Copier(Protocol):
+    """Where what matches goes. Both raise TooMuch."""
+
+    def check(self) -> None: ...
+
+    def copy(self, source: int, path: str) -> None:
+        """Takes an open regular file, under its path in the workspace."""
+        ...
 
 
 def collect_artifacts(plan: Plan, workspace: str, say: Say, must_end: MustEnd = lambda: None) -> int:
     """Copies what the globs match into the artifact directory, by its path in the workspace. Returns how many."""
-    if not plan.artifacts:
+    copier = _DirectoryCopier(
+        plan.artifact_directory, plan.artifact_bytes_max, plan.disk.reserve_bytes, must_end
+    )
+    return gather(plan.artifacts, workspace, copier, say)
+
+
+def gather(patterns: Sequence[str], workspace: str, copier: Copier, say: Say) -> int:
+    """Hands what the globs match to `copier`, each file once. Returns how many."""
+    if not patterns:
         return 0
-    copier = _Copier(plan.artifact_bytes_max, plan.disk.reserve_bytes, must_end)
-    collector = _Collector(plan.artifact_directory, copier, say)
+    collector = _Collector(copier, say)
     root_fd = os.open(workspace, _DIRECTORY)
     try:
-        for pattern in plan.artifacts:
+        for pattern in patterns:
             before = len(collector.copied)
             collector.match(root_fd, _parts(pattern), "")
             if len(collector.copied) == before:
                 say(f"artifacts: nothing matches {pattern!r}")
-    except _TooMuch as error:
+    except TooMuch as error:
         say(f"artifacts: {error}; the rest is left out")
     finally:
         os.close(root_fd)
@@ -64,8 +82,7 @@ def _parts(pattern: str) -> list[str]:
 
 
 class _Collector:
-    def __init__(self, target: str, copier: _Copier, say: Say) -> None:
-        self._target = target
+    def __init__(self, copier: Copier, say: Say) -> None:
         self._copier = copier
         self._say = say
         self._entries = 0
@@ -107,21 +124,21 @@ class _Collector:
                 for name in names:
                     self._entries += 1
                     if self._entries > ENTRIES_MAX:
-                        raise _TooMuch(f"more than {ENTRIES_MAX} files and folders were looked at")
+                        raise TooMuch(f"more than {ENTRIES_MAX} files and folders were looked at")
                     yield name, os.stat(name, dir_fd=directory_fd, follow_symlinks=False).st_mode
 
     def _copy(self, directory_fd: int, name: str, path: str) -> None:
         if path in self.copied:
             return
         if len(self.copied) >= FILES_MAX:
-            raise _TooMuch(f"more than {FILES_MAX} files match")
+            raise TooMuch(f"more than {FILES_MAX} files match")
         try:
             source = open_regular(directory_fd, name)
         except (OSError, UnsafePath) as error:
             self._say(f"artifacts: {path}: {error}")
             return
         try:
-            self._copier.copy(source, os.path.join(self._target, path), path)
+            self._copier.copy(source, path)
             self.copied.add(path)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
@@ -131,22 +148,24 @@ class _Collector:
             os.close(source)
 
 
-class _Copier:
+class _DirectoryCopier:
     """Copies files' data, not their holes, while time, bytes and disk last. What was copied in part is removed."""
 
-    def __init__(self, bytes_max: int, reserve_bytes: int, must_end: MustEnd) -> None:
+    def __init__(self, target: str, bytes_max: int, reserve_bytes: int, must_end: MustEnd) -> None:
+        self._target = target
         self._bytes_max = self._bytes_left = bytes_max
         self._reserve_bytes = reserve_bytes
         self._must_end = must_end
 
     def check(self) -> None:
         if why := self._must_end():
-            raise _TooMuch(why)
+            raise TooMuch(why)
 
-    def copy(self, source: int, target: str, shown: str) -> None:
+    def copy(self, source: int, path: str) -> None:
+        target, shown = os.path.join(self._target, path), path
         seen = os.fstat(source)
         if min(seen.st_size, seen.st_blocks * 512) > self._bytes_left:
-            raise _TooMuch(f"more than {self._bytes_max} bytes match, at {shown}")
+            raise TooMuch(f"more than {self._bytes_max} bytes match, at {shown}")
         os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -166,9 +185,9 @@ class _Copier:
             room = os.fstatvfs(fd)
             wanted = min(end - begin, _COPY_BYTES)
             if room.f_bavail * room.f_frsize < self._reserve_bytes + wanted:
-                raise _TooMuch("the disk has no more free than the pool's disk_reserve")
+                raise TooMuch("the disk has no more free than the pool's disk_reserve")
             if wanted > self._bytes_left:
-                raise _TooMuch(f"more than {self._bytes_max} bytes match, at {shown}")
+                raise TooMuch(f"more than {self._bytes_max} bytes match, at {shown}")
             copied = os.sendfile(fd, source, begin, wanted)
             if not copied:
                 return

@@ -40,7 +40,7 @@ def fill(place: Place, setup: Setup) -> None:
             _check_out(place, place.plan.git, setup)
         except OSError as error:
             raise WorkspaceFailed(f"workspace.git: {error}") from None
-    _write_files(place, setup)
+    write_files(place, setup)
 
 
 def _check_out(place: Place, git: PlanGit, setup: Setup) -> None:
@@ -85,7 +85,8 @@ def _lay_beneath(place: Place, stage: Stage, tree: str, shown: OtherOwner | None
     return True
 
 
-def _write_files(place: Place, setup: Setup) -> None:
+def write_files(place: Place, setup: Setup) -> None:
+    """The job's own files. Raises WorkspaceFailed, SetupEnded."""
     root_fd = os.open(place.directory.file(folders.WORKSPACE), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for file in place.plan.files:

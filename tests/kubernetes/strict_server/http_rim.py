@@ -193,7 +193,8 @@ class Connection:
 def reset(writer: asyncio.StreamWriter) -> None:
     """RST and not FIN: nobody may take it for the end of an answer."""
     if (connection := writer.get_extra_info("socket")) is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        with contextlib.suppress(OSError):  # the client may have closed it first
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
 

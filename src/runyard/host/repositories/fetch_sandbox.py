@@ -71,7 +71,7 @@ class FetchSandbox:
         for name in ("tmp", "tmp/home", "outputs"):
             os.mkdir(f"{self._scratch}/{name}", 0o755)
             self._own(f"{self._scratch}/{name}")
-        self._write(git_source.CONFIG, git_source.CONFIG_TEXT.encode())
+        self._write_config()
         return self
 
     def __exit__(
@@ -109,7 +109,7 @@ class FetchSandbox:
             identity = fetch_identity(self._place, user_id)
             started = bubblewrap(self._place, sandbox, command, identity=identity)
             end, words = self._setup.run(started, disk_watch=disk_watch)
-        _check(end, words)
+        check_end(end, words)
 
     def _sandbox(self, folder: str, env: dict[str, str], reads: str | None, has_network: bool) -> Sandbox:
         plan, stage = self._place.plan, self._stage
@@ -169,6 +169,9 @@ class FetchSandbox:
             raise WorkspaceFailed(f"workspace.git: git's list of {name} is longer than {bytes_max} bytes")
         return content
 
+    def _write_config(self) -> None:
+        self._write(git_source.CONFIG, git_source.CONFIG_TEXT.encode())
+
     def _write(self, path: str, content: bytes) -> None:
         """Only in its own sandbox's eyes, whatever a link there says."""
         target = self._scratch + path
@@ -201,7 +204,8 @@ def _authorities(rules: FetchRules) -> bytes:
     return own
 
 
-def _check(end: ProgramEnd, words: str) -> None:
+def check_end(end: ProgramEnd, words: str) -> None:
+    """Raises what a program of a fetch came to: GitFailed, SetupEnded, WorkspaceFailed; nothing where it did well."""
     if end.why == DISK:
         raise WorkspaceFailed(
             f"workspace.git: fetching it {end.words or 'filled the disk that holds the logs'}"
