@@ -106,6 +106,8 @@ class AttemptRun:
             if state is None or not await self._is_unfed(state):
                 await self._start_others(parts)
                 return None
+            if self._context.may_create(EFFECT_S):  # started again, it would find its input closed
+                await self._client.remove_container(first.name)
         if "stop" in parts:
             return _never_started()
         return await self._start(parts)

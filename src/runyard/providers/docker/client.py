@@ -10,10 +10,11 @@ import asyncio
 import base64
 import contextlib
 import importlib
+import io
 import json
 import os
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -255,7 +256,7 @@ class DockerClient:
         params = {"fromSrc": "-", "repo": repository, "tag": tag}
         headers = {"Content-Type": "application/x-tar"}
         answer = await self._bytes(
-            "images/create", "POST", params=params, data=tar, headers=headers, within_s=EFFECT_S
+            "images/create", "POST", params=params, data=io.BytesIO(tar), headers=headers, within_s=EFFECT_S
         )
         for line in answer.splitlines():
             row = json.loads(line) if line.strip() else {}
@@ -323,7 +324,7 @@ class DockerClient:
             return await self._ask(path, method, **more)
 
     async def _ask(self, path: str, method: str, *, data: Any = None, **more: Any) -> Any:
-        if data is not None and not isinstance(data, bytes | AsyncIterable):
+        if data is not None and not isinstance(data, io.BytesIO):
             data = json.dumps(data)
         return await self._docker._do_query(path, method, data=data, timeout=None, **more)
 

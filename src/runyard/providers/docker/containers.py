@@ -138,6 +138,7 @@ def pause(facts: Facts, tools: Tools, *, slot: int, network: str, command: str) 
         "Entrypoint": [f"{BIN}/busybox"],
         "Cmd": ["sh", "-c", f"{command} exec {BIN}/busybox sleep 2147483647"],
         "User": "0:0" if command else "65534:65534",
+        "StopSignal": "SIGKILL",  # a shell that is PID 1 would let dockerd wait for nothing
         "Labels": {**pool_labels(facts), names.SLOT: str(slot)},
         "HostConfig": host,
     }

@@ -246,7 +246,7 @@ def _started(value: T | None) -> T:
 def _add(found: dict[str, Resource], name: str, created_at: float, is_running: bool) -> None:
     """An attempt's parts are one resource: as old as its oldest part, running while one of them is."""
     part = names.Part.parse(name)
-    name = name if part is None else part.attempt
+    name, is_running = (name, False) if part is None else (part.attempt, is_running)  # a pause is nobody's work
     known = found.get(name)
     if known is not None:
         ages = [each for each in (known.created_at, created_at) if each]
