@@ -79,8 +79,7 @@ class AttemptRun:
         self._context = context
         self._name = request.key.resource_name
         self._groups = group_steps(request.spec, place.options.image)
-        self._log = AttemptLog(context)
-        self._began = time.monotonic()
+        self._words: dict[int, list[str]] = {}
 
     async def run(self) -> Outcome:
         while True:
@@ -129,7 +128,7 @@ class AttemptRun:
         images = await self._place.images.obtain_all(spec, self._context, within_s=left_s)
         if isinstance(images, Outcome):
             return images
-        packed = await self._place.workspaces.prepare(self._request, self._context, self._log)
+        packed = await self._place.workspaces.prepare(self._request, self._context)
         if isinstance(packed, Outcome):
             return packed
         user = user_of(images[self._groups[0].image], self._place.options.user)
@@ -270,8 +269,10 @@ class AttemptRun:
             story=story,
             log=AttemptLog(self._context),
             outputs=outputs,
+            mends_lines=self._place.facts.log_driver == "local",
         )
         await reader.read(self._client, names.steps_container(self._name, first))
+        self._words[first] = reader.words
 
     async def _end_overdue(self, name: str, story: Story) -> None:
         """What keeps time within may have been ended by the job itself: then we keep it, later."""
@@ -298,11 +299,15 @@ class AttemptRun:
             part = parts.get(f"s{group.first}")
             if part is not None and part.state in ("running", "created", "paused"):
                 await self._client.kill_container(part.name)
+        log = AttemptLog(self._context)
+        for first_step in sorted(self._words):
+            for words in self._words[first_step]:
+                await log.say(words)
         if story.begun and spec.artifacts and first is not None:
             at = max(story.ended_at.values(), default=first.ended_at)
             await self._context.record_phase("collecting", at)
             await collect(
-                self._client, names.steps_container(self._name, 0), spec.artifacts, self._context, self._log
+                self._client, names.steps_container(self._name, 0), spec.artifacts, self._context, log
             )
         if outputs:
             await self._context.record_outputs(outputs)

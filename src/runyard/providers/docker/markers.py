@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 MARKER_BYTES_MAX = 128 * 1024
+LINE_BYTES_MAX = 16 * 1024
+"""Of dockerd's buffer: a longer line comes in several frames."""
 _END = b"\x1e\n"
 
 
@@ -80,6 +82,12 @@ class StreamSplitter:
             self.is_cut = True
             return
         yield Printed(self._step, data)
+
+
+def mend_line(data: bytes) -> bytes:
+    """Docker's log driver `local` (20.10 at least) loses the newline of a line longer than its buffer. A frame without
+    one is else a full buffer, or the last of its stream, which step.sh ends with a marker."""
+    return data if data.endswith(b"\n") or len(data) == LINE_BYTES_MAX else data + b"\n"
 
 
 def split_time(data: bytes) -> tuple[float, bytes]:

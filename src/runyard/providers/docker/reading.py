@@ -9,15 +9,16 @@ import base64
 import binascii
 import contextlib
 
+from runyard.logs.layout import SETUP, STREAMS, step_key
+from runyard.model.errors import Conflict
 from runyard.model.job import JobSpec
 from runyard.providers.docker.client import DockerClient, Frame
-from runyard.providers.docker.markers import Printed, Said, StreamSplitter, split_time
+from runyard.providers.docker.markers import Printed, Said, StreamSplitter, mend_line, split_time
 from runyard.providers.docker.names import marker_word
 from runyard.providers.docker.plan import OUTPUT_BYTES_MAX
 from runyard.providers.docker.verdict import StepEnd, Story
 from runyard.providers.port import RunContext
 
-STREAMS = ("stdout", "stderr")
 _HEAD_SHARE = 0.75
 
 
@@ -32,6 +33,7 @@ class AttemptLog:
         self._offsets: dict[tuple[str, str], int] = {}
         self._stored: dict[tuple[str, str], int] = {}
         self._tails: dict[tuple[str, str], bytes] = {}
+        self._closed: set[tuple[str, str]] = set()
         self._said = 0
 
     async def write(self, step: str, stream: str, data: bytes) -> None:
@@ -51,29 +53,32 @@ class AttemptLog:
     async def end_step(self, step: str, stream: str) -> None:
         tail = self._tails.pop((step, stream), None)
         if tail:
-            await self._context.log.append(step, stream, self._offsets[step, stream] - len(tail), tail)
+            await self._append((step, stream), self._offsets[step, stream] - len(tail), tail)
 
     async def say(self, words: str) -> None:
         """A word of Runyard's own; the same at the same place for whoever adopts it."""
         data = f"runyard: {words}\n".encode(errors="replace")
-        await self._context.log.append("setup", "stderr", self._said, data)
+        await self._append((SETUP, "stderr"), self._said, data)
         self._said += len(data)
-
-    async def lose_beginning(self, step: str, stream: str) -> None:
-        """The daemon rotated it away: nobody knows how much, so the gap that marks it is one byte."""
-        key = step, stream
-        if key not in self._offsets:
-            self._offsets[key] = await self._context.log.size(step, stream) + 1
 
     async def _store(self, key: tuple[str, str], offset: int, data: bytes) -> None:
         if key not in self._stored:
             self._stored[key] = await self._context.log.size(*key)
         if offset + len(data) > self._stored[key]:
+            await self._append(key, offset, data)
+
+    async def _append(self, key: tuple[str, str], offset: int, data: bytes) -> None:
+        """What stands there already stays: a second reading may know less (the daemon rotates), never better."""
+        if key in self._closed:
+            return
+        try:
             await self._context.log.append(*key, offset, data)
+        except Conflict:
+            self._closed.add(key)
 
 
 class ContainerReader:
-    """One reading of one container's log, from its beginning."""
+    """One reading of one container's log, from its beginning. `words` are for the attempt's own log, when all is read."""
 
     def __init__(
         self,
@@ -84,19 +89,22 @@ class ContainerReader:
         story: Story,
         log: AttemptLog,
         outputs: dict[str, str],
+        mends_lines: bool,
     ) -> None:
         self._spec = spec
         self._context = context
         self._story = story
         self._log = log
         self._outputs = outputs
+        self._mends_lines = mends_lines
+        self.words: list[str] = []
         self._splitters = {stream: StreamSplitter(marker_word(attempt)) for stream in STREAMS}
 
     async def read(self, client: DockerClient, container: str) -> None:
         """Returns when the container has ended, or the connection has."""
         async with contextlib.aclosing(client.follow_log(container)) as pieces:
             async for frames in pieces:
-                for stream, at, data in _joined(frames):
+                for stream, at, data in _joined(frames, mends_lines=self._mends_lines):
                     for item in self._splitters[stream].feed(data, at):
                         await self._take(stream, item)
         for stream, splitter in self._splitters.items():
@@ -106,7 +114,7 @@ class ContainerReader:
     async def _take(self, stream: str, item: Printed | Said) -> None:
         match item:
             case Printed(step, data):
-                await self._log.write(f"{step:03d}", stream, data)
+                await self._log.write(step_key(step), stream, data)
             case Said(words, at):
                 with contextlib.suppress(
                     ValueError, IndexError, binascii.Error
@@ -126,20 +134,20 @@ class ContainerReader:
                 if stream == "stdout":
                     self._story.ended[index] = StepEnd.parse(words[2:])
                     self._story.ended_at[index] = at
-                await self._log.end_step(f"{index:03d}", stream)
+                await self._log.end_step(step_key(index), stream)
             case "output":
                 value = base64.b64decode(words[2], validate=True)
                 self._take_output(words[1], value)
                 if words[1] not in self._outputs:
-                    await self._log.say(f"outputs: {words[1]} is not UTF-8 and was left out")
+                    self.words.append(f"outputs: {words[1]} is not UTF-8 and was left out")
             case "missing":
-                await self._log.say(f"outputs: {self._spec.outputs.get(words[1], words[1])} is not there")
+                self.words.append(f"outputs: {self._spec.outputs.get(words[1], words[1])} is not there")
             case "large":
-                await self._log.say(
+                self.words.append(
                     f"outputs: {words[1]} is longer than {OUTPUT_BYTES_MAX} bytes and was left out"
                 )
             case "misnamed":
-                await self._log.say("outputs: a file in $RUNYARD_OUTPUTS has no name for an output")
+                self.words.append("outputs: a file in $RUNYARD_OUTPUTS has no name for an output")
             case _:
                 pass
 
@@ -148,12 +156,13 @@ class ContainerReader:
             self._outputs[name] = value.decode()
 
 
-def _joined(frames: list[Frame]) -> list[tuple[str, float, bytes]]:
+def _joined(frames: list[Frame], *, mends_lines: bool) -> list[tuple[str, float, bytes]]:
     """What follows on the same stream, as one piece: a frame is a line, and each piece is a write. Where a marker may
     begin, the time must be its own."""
     pieces: list[tuple[str, float, bytes]] = []
     for frame in frames:
         at, data = split_time(frame.data)
+        data = mend_line(data) if mends_lines else data
         if pieces and pieces[-1][0] == frame.stream and b"\x1e" not in data and b"\x1e" not in pieces[-1][2]:
             pieces[-1] = (frame.stream, at, pieces[-1][2] + data)
         else:

@@ -118,6 +118,7 @@ run_step() { # -> code, and a marker before and after it
     if [ -e "$state/stop" ]; then why=stop; fi
     read_usage
     say "end $i $code $((t - begun)) $((oom - oom_before)) $((pids - pids_before)) $cpu_us $memory $why"
+    say "end $i" >&2
     case $why in stop | run_timeout) : >"$state/over" ;; esac
     if [ "$code" != 0 ] || [ "$why" != - ]; then : >"$state/failed"; fi
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import dataclasses
 import tarfile
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
@@ -16,11 +17,10 @@ from pathlib import Path
 
 from runyard.host import attempt_directory as folders
 from runyard.logs.layout import SETUP, STREAMS, stream_file
-from runyard.model.errors import RunyardError
+from runyard.model.errors import Conflict, RunyardError
 from runyard.model.job import FileSource, JobSpec, Step
 from runyard.model.outcome import Outcome, OutcomeKind, ReasonCode
 from runyard.model.requirements import Requirements
-from runyard.providers.docker.reading import AttemptLog
 from runyard.providers.docker.verdict import unseen
 from runyard.providers.local import LocalProvider
 from runyard.providers.port import AttemptRequest, LogSink, ProviderConfig, Records, RunContext
@@ -64,9 +64,7 @@ class Workspaces:
         if self._local is not None:
             await self._local.close()
 
-    async def prepare(
-        self, request: AttemptRequest, context: RunContext, log: AttemptLog
-    ) -> Packed | Outcome:
+    async def prepare(self, request: AttemptRequest, context: RunContext) -> Packed | Outcome:
         """Or how the attempt ended before it could begin. Raises Unreachable."""
         workspace = request.spec.workspace
         if workspace.git is None and all(file.url is None for file in workspace.files):
@@ -77,7 +75,7 @@ class Workspaces:
         except RunyardError as error:
             words = f"workspace: it cannot be fetched on the service's host: {error}"
             return unseen(OutcomeKind.FAILED, ReasonCode.WORKSPACE, words)
-        return await self._fetch(local, request, context, log)
+        return await self._fetch(local, request, context)
 
     async def destroy(self, name: str) -> None:
         if self._local is not None or (self._config.data_directory / "attempts" / name).exists():
@@ -92,7 +90,7 @@ class Workspaces:
             return self._local
 
     async def _fetch(
-        self, local: LocalProvider, request: AttemptRequest, context: RunContext, log: AttemptLog
+        self, local: LocalProvider, request: AttemptRequest, context: RunContext
     ) -> Packed | Outcome:
         directory = self._config.data_directory / "attempts" / request.key.resource_name
         quiet = _FetchContext(context, directory / "told")
@@ -182,12 +180,15 @@ def _packing(request: AttemptRequest) -> AttemptRequest:
 
 
 async def _copy_log(folder: Path, context: RunContext) -> None:
+    """What was said while it was fetched, as one stream: the other of `setup` is for our own words."""
+    said = b""
     for stream in STREAMS:
         file = stream_file(folder, SETUP, stream)
         if await asyncio.to_thread(file.exists):
-            data = await asyncio.to_thread(file.read_bytes)
-            if data:
-                await context.log.append(SETUP, stream, 0, data)
+            said += await asyncio.to_thread(file.read_bytes)
+    if said:
+        with contextlib.suppress(Conflict):
+            await context.log.append(SETUP, "stdout", 0, said)
 
 
 def pack_files(files: tuple[FileSource, ...]) -> bytes:
