@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from runyard.model.job import FileSource, GitSource, Limits, Step, StepCondition
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.requirements import Requirements
 from runyard.testing.memory_context import MemoryContext
+from tests.docker_daemon import DockerDaemon
 from tests.providers.docker.conftest import Pool
 
 pytestmark = pytest.mark.service
@@ -203,3 +205,14 @@ async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:
     assert printed.startswith(b"1\n2\n3\n")
     assert printed.endswith(b"59999\n60000\n")
     assert len(printed) - printed.count(b"\0") <= 64 << 10
+
+
+async def test_what_somebody_removed_is_lost_and_never_started_again(pool: Pool, dockerd: DockerDaemon) -> None:
+    request, context = pool.request("echo began; sleep 600"), MemoryContext(pool.folder)
+    running = asyncio.create_task(pool.provider.run_job(request, context))
+    await context.reached("running")
+    dockerd.run("rm", "--force", f"{request.key.resource_name}-s0")
+    first = await running
+    assert (first.kind, first.was_seen) == (OutcomeKind.LOST, True)
+    assert await pool.provider.run_job(request, context) == first
+    assert context.printed() == b"began\n"

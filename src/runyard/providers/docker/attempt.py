@@ -7,6 +7,7 @@ start that was not fed to its end ran nothing of the job's, and is started again
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -107,6 +108,8 @@ class AttemptRun:
                 return None
             if self._context.may_create(EFFECT_S):  # started again, it would find its input closed
                 await self._client.remove_container(first.name)
+        elif "begun" in parts:
+            return None  # somebody removed it: nothing is started a second time
         if "stop" in parts:
             return _never_started()
         return await self._start(parts)
@@ -121,7 +124,7 @@ class AttemptRun:
 
     async def _start(self, parts: Mapping[str, Listed]) -> Outcome | None:
         spec = self._request.spec
-        left_s = spec.limits.start_s - (time.time() - parts[""].created_at if "" in parts else 0.0)
+        left_s = spec.limits.start_s - _age(parts.get("") or parts.get("begun"))
         if left_s <= 0:
             words = f"the first step did not start within limits.start = {spec.limits.start_s:g} s"
             return unseen(OutcomeKind.TIMED_OUT, ReasonCode.START_TIMEOUT, words)
@@ -153,7 +156,8 @@ class AttemptRun:
     async def _create_with(self, tools: Tools, images: Mapping[str, Image], user: str) -> None:
         facts, request = self._place.facts, self._request
         has_state = len(self._groups) > 1
-        await self._create(self._name, containers.holder(facts, request, tools, has_state=has_state))
+        if "begun" not in await self._parts():
+            await self._create(self._name, containers.holder(facts, request, tools, has_state=has_state))
         network = await self._network(tools)
         for group in self._groups:
             image = images[group.image]
@@ -196,6 +200,7 @@ class AttemptRun:
         name = names.steps_container(self._name, 0)
         if not self._context.may_create(EFFECT_S):
             raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a start would")
+        await self._client.rename_container(self._name, names.begun_mark(self._name))
         async with self._client.feeding(name) as feed:
             try:
                 await self._client.start_container(name)
@@ -256,6 +261,8 @@ class AttemptRun:
             await asyncio.wait({reading}, timeout=DRAIN_S)
             if reading.done():
                 await reading
+            if state is not None and not story.has_told(first):  # a reader that follows may fall out where the daemon rotates
+                await self._read_log(first, story, outputs)
         finally:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -271,7 +278,8 @@ class AttemptRun:
             outputs=outputs,
             mends_lines=self._place.facts.log_driver == "local",
         )
-        await reader.read(self._client, names.steps_container(self._name, first))
+        with contextlib.suppress(Missing):  # whoever asks next sees that it is gone
+            await reader.read(self._client, names.steps_container(self._name, first))
         self._words[first] = reader.words
 
     async def _end_overdue(self, name: str, story: Story) -> None:
@@ -293,6 +301,7 @@ class AttemptRun:
         mark = parts.get("stop")
         first = story.containers.get(0)
         story.is_stopped = mark is not None and (first is None or mark.created_at <= first.ended_at + 1.0)
+        story.has_printed = bool(await self._context.log.size("000", "stdout"))
         spec = self._request.spec
         outcome = judge(spec, self._groups, story, pids_max=self._place.facts.pids_max)
         for group in self._groups:
@@ -369,6 +378,10 @@ def _container_end(document: Document) -> ContainerEnd | None:
         ended_at=parse_time(state.get("FinishedAt") or ""),
         error=str(state.get("Error") or ""),
     )
+
+
+def _age(part: Listed | None) -> float:
+    return 0.0 if part is None else time.time() - part.created_at
 
 
 def _never_started() -> Outcome:

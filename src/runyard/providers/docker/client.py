@@ -120,6 +120,11 @@ class DockerClient:
             "containers/create", "POST", params={"name": name}, data=dict(config), within_s=EFFECT_S
         )
 
+    async def rename_container(self, name: str, new: str) -> None:
+        """Done before is done."""
+        with contextlib.suppress(Missing, NameTaken):
+            await self._bytes(f"containers/{name}/rename", "POST", params={"name": new}, within_s=CALL_S)
+
     async def start_container(self, name: str) -> None:
         """One that runs already is started."""
         await self._bytes(f"containers/{name}/start", "POST", within_s=EFFECT_S)

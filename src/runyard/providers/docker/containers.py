@@ -15,7 +15,7 @@ from runyard.providers.docker.plan import BIN, STATE, WORKSPACE, Group, run_comm
 from runyard.providers.port import AttemptRequest
 
 TMPFS = "rw,exec,nosuid,nodev,mode=1777"
-_LOG_FILES = 3
+_LOG_FILES = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,8 +180,8 @@ def _hardened(facts: Facts) -> dict[str, Any]:
 
 
 def _log(facts: Facts, bytes_max: int) -> dict[str, Any]:
-    """Kept for whoever adopts the attempt: twice of what we keep of it, so that only what is cut anyway is rotated."""
-    size = max(1 << 20, 2 * bytes_max // _LOG_FILES)
+    """Kept for whoever adopts the attempt: more than what we keep of it, so that only what is cut anyway is rotated."""
+    size = max(16 << 20, bytes_max)
     config = {"max-size": str(size), "max-file": str(_LOG_FILES)}
     if facts.log_driver == "local":
         config["compress"] = "false"

@@ -18,7 +18,7 @@ from runyard.model.attempt import AttemptKey
 MANAGED_BY, INSTALLATION, POOL = "runyard.managed-by", "runyard.installation", "runyard.pool"
 ATTEMPT, JOB, TENANT, EPOCH = "runyard.attempt", "runyard.job", "runyard.tenant", "runyard.epoch"
 SLOT, IMAGE, GRACE = "runyard.slot", "runyard.image", "runyard.grace"
-_PARTS = re.compile(r"(runyard-[0-9a-zA-Z]{16}-[0-9]+)(?:-(s[0-9]+|stop|state))?")
+_PARTS = re.compile(r"(runyard-[0-9a-zA-Z]{16}-[0-9]+)(?:-(s[0-9]+|stop|state|begun))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,10 @@ def steps_container(attempt: str, first: int) -> str:
 
 def stop_mark(attempt: str) -> str:
     return f"{attempt}-stop"
+
+
+def begun_mark(attempt: str) -> str:
+    return f"{attempt}-begun"
 
 
 def workspace_volume(attempt: str) -> str:

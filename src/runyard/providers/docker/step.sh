@@ -156,7 +156,10 @@ receive() { # what the service feeds; fails where it was cut off
     read -r plan_bytes tar_bytes || return 1
     $bin dd bs="$plan_bytes" count=1 iflag=fullblock of="$state/plan.new" 2>/dev/null || return 1
     if [ "$tar_bytes" -gt 0 ]; then
-        $bin tar -x -f - -C /workspace || return 1
+        { # tar would read on to the end of its input: it gets what is its own, and no byte more
+            $bin dd bs=65536 count="$((tar_bytes / 65536))" iflag=fullblock
+            $bin dd bs=512 count="$((tar_bytes % 65536 / 512))" iflag=fullblock
+        } 2>/dev/null | $bin tar -x -f - -C /workspace || return 1
     fi
     read -r complete && [ "$complete" = complete ] || return 1
     $bin mv "$state/plan.new" "$state/plan.sh"

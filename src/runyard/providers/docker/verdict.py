@@ -63,11 +63,17 @@ class Story:
     ended_at: dict[int, float] = field(default_factory=dict)
     containers: dict[int, ContainerEnd | None] = field(default_factory=dict)
     is_stopped: bool = False
+    has_printed: bool = False
 
     @property
     def is_over(self) -> bool:
         """No further step will begin."""
         return any(end.why in _ENDS_ALL for end in self.ended.values())
+
+    def has_told(self, first: int) -> bool:
+        """Whether what the container from that step on began has an end."""
+        begun = {index for index in self.begun if index >= first}
+        return bool(begun) and begun <= self.ended.keys()
 
     def is_unfed(self) -> bool:
         first = self.containers.get(0)
@@ -135,7 +141,7 @@ def _of_container(spec: JobSpec, group: Group, story: Story, usage: Usage) -> Ou
         index for index in range(group.first, group.last + 1) if index in story.begun.keys() - story.ended
     ]
     step = spec.steps[open_steps[0]].name if open_steps else None
-    was_seen = bool(story.begun)
+    was_seen = bool(story.begun) or story.has_printed
     if container is not None and not open_steps and container.exit_code != UNFED and container.ended_at:
         if _is_told(group, story, container):
             return None
