@@ -35,6 +35,7 @@ class Pool:
         self.provider = provider
         self.folder = folder
         self.made: list[AttemptKey] = []
+        self._is_closed = False
 
     def request(self, *steps: Step | str, slot: int = 0, **spec: Any) -> AttemptRequest:
         """A step that is a text is a shell command."""
@@ -52,6 +53,9 @@ class Pool:
         return await self.provider.run_job(request, context), context
 
     async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
         for key in self.made:
             await self.provider.destroy_resource(key.resource_name)
         await self.provider.close()

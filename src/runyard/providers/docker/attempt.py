@@ -41,6 +41,7 @@ PROBE_S = 10.0
 """How often one that runs is looked at: whether it, and its daemon, are there."""
 MARGIN_S = 30.0
 DRAIN_S = 10.0
+UNFED_PAUSE_S = 0.5
 _DISK_FULL = "no space left on device"
 
 
@@ -94,6 +95,7 @@ class AttemptRun:
                 return await self._finish(story, outputs)
             if await self._is_stopped():
                 return _never_started()
+            await asyncio.sleep(UNFED_PAUSE_S)
 
     # -- start --------------------------------------------------------------------------------------------------------
 
