@@ -1,5 +1,5 @@
-"""A real dockerd of the tests' own: its sockets, data and processes in a short temporary folder (containerd's sockets are
-named beneath it), no bridge and no rule in the host's packet filter unless asked for."""
+"""A real dockerd of the tests' own: its sockets, data and processes in a short temporary folder (containerd's sockets
+are named beneath it), no bridge and no rule in the host's packet filter unless asked for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ START_S = 60.0
 
 
 class DockerDaemon:
-    def __init__(self, folder: Path, *options: str, network: Sequence[str] = _QUIET, inside: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, *options: str, network: Sequence[str] = _QUIET, inside: Sequence[str] = ()
+    ) -> None:
         """`inside`: a command that starts it, such as `ip netns exec …`."""
         self.folder = folder
         self.socket = folder / "docker.sock"
@@ -95,7 +97,9 @@ def busybox_tar() -> bytes:
             entry.type, entry.mode = tarfile.DIRTYPE, 0o755
             tar.addfile(entry)
         tar.add(BUSYBOX, "bin/busybox")
-        for name in subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split():
+        for name in subprocess.run(
+            [BUSYBOX, "--list"], check=True, capture_output=True, text=True
+        ).stdout.split():
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             if name != "busybox":
@@ -118,4 +122,8 @@ def why_missing() -> str | None:
     """Why no daemon can be started here, or None."""
     if os.geteuid() != 0:
         return "dockerd needs root"
-    return None if shutil.which("dockerd") and shutil.which("docker") else "no dockerd: apt-get install docker.io"
+    return (
+        None
+        if shutil.which("dockerd") and shutil.which("docker")
+        else "no dockerd: apt-get install docker.io"
+    )

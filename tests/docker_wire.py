@@ -92,7 +92,8 @@ class DockerWire:
             if self._refused is not None and self._refused[0].search(data):
                 body = json.dumps({"message": self._refused[1]}).encode()
                 self._refused = None
-                head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+                head = b"HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\n"
+                head += b"Content-Length: %d\r\n\r\n"
                 writer.write(head % len(body) + body)
                 continue
             if self._lost is not None and self._lost.search(data):

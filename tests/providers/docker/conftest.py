@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,11 @@ class Pool:
         await self.provider.close()
 
 
+OpenPool = Callable[..., Awaitable[Pool]]
+
+
 @pytest.fixture
-async def open_pool(dockerd: DockerDaemon, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+async def open_pool(dockerd: DockerDaemon, tmp_path: Path) -> AsyncIterator[OpenPool]:
     pools: list[Pool] = []
 
     async def open_pool(**options: Any) -> Pool:
@@ -84,5 +87,5 @@ async def open_pool(dockerd: DockerDaemon, tmp_path: Path) -> AsyncIterator[Call
 
 
 @pytest.fixture
-async def pool(open_pool: Callable[..., Any]) -> Pool:
+async def pool(open_pool: OpenPool) -> Pool:
     return await open_pool(local_images=["runyard-test/other:1"])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from runyard.providers.docker.client import DockerClient
 from runyard.providers.docker.health import Health
 from runyard.testing.memory_context import MemoryContext
 from tests.docker_daemon import DockerDaemon, docker_daemon
-from tests.providers.docker.conftest import Pool
+from tests.providers.docker.conftest import OpenPool, Pool
 from tests.registry.upstream import PASSWORD, USER, Upstream, pack_image
 
 pytestmark = pytest.mark.service
@@ -30,7 +33,7 @@ def in_image(name: str, *command: str) -> Step:
 
 
 @pytest.fixture
-def private(tmp_path: Path):
+def private(tmp_path: Path) -> Iterator[Upstream]:
     real = Upstream(tmp_path / "private", has_login=True)
     real.start()
     real.push(pack_image(tmp_path / "image.tar"), "team/app:1")
@@ -39,7 +42,7 @@ def private(tmp_path: Path):
 
 
 async def test_an_image_is_pulled_with_its_tenant_s_login_and_not_served_to_another(
-    open_pool, private: Upstream
+    open_pool: OpenPool, private: Upstream
 ) -> None:
     login = {"host": private.host, "username": USER, "password": PASSWORD, "tenants": ["a"], "private": True}
     pool = await open_pool(registries=[login])
@@ -49,10 +52,16 @@ async def test_an_image_is_pulled_with_its_tenant_s_login_and_not_served_to_anot
     assert context.placement["image"].startswith("sha256:")
     outcome, _ = await pool.run(in_image(name, "/bin/sh", "-c", "echo ran"), tenant="b")
     assert outcome.reason is not None
-    assert (outcome.kind, outcome.reason.code, outcome.was_seen) == (OutcomeKind.FAILED, ReasonCode.IMAGE, False)
+    assert (outcome.kind, outcome.reason.code, outcome.was_seen) == (
+        OutcomeKind.FAILED,
+        ReasonCode.IMAGE,
+        False,
+    )
 
 
-async def test_an_image_that_is_not_there_is_told_in_the_registry_s_words(open_pool, private: Upstream) -> None:
+async def test_an_image_that_is_not_there_is_told_in_the_registry_s_words(
+    open_pool: OpenPool, private: Upstream
+) -> None:
     login = {"host": private.host, "username": USER, "password": PASSWORD, "private": True}
     pool = await open_pool(registries=[login])
     outcome, _ = await pool.run(in_image(f"{private.host}/team/none:1"))
@@ -88,7 +97,9 @@ async def test_a_daemon_that_hangs_is_told_and_holds_nobody_up(dockerd: DockerDa
             await asyncio.sleep(0.02)
 
 
-async def test_what_ran_in_a_daemon_that_was_restarted_is_lost_with_proof(open_pool, tmp_path: Path) -> None:
+async def test_what_ran_in_a_daemon_that_was_restarted_is_lost_with_proof(
+    open_pool: OpenPool, tmp_path: Path
+) -> None:
     with docker_daemon() as daemon:
         daemon.import_busybox()
         pool = await open_pool(host=daemon.address)
@@ -113,36 +124,40 @@ def test_a_client_without_its_package_is_told_how_to_get_it(monkeypatch: pytest.
     assert error.value.cure == "pip install 'runyard[docker]'"
 
 
-async def test_an_open_network_reaches_the_world_and_nothing_private(open_pool, tmp_path: Path) -> None:
-    """In a network namespace of its own, where a public address is the daemon's host too."""
-    namespace = f"rd-{tmp_path.name[-8:]}"
-    public = "192.31.196.1"
-    subprocess.run(["ip", "netns", "add", namespace], check=True)
-    inside = ["nsenter", f"--net=/run/netns/{namespace}"]  # `ip netns exec` would hide the cgroups
+@contextlib.contextmanager
+def namespace_with_a_server(public: str, private: str, port: int) -> Iterator[list[str]]:
+    """A network namespace that answers at both addresses; the command that enters it."""
+    name = f"rd-{secrets.token_hex(4)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    inside = ["nsenter", f"--net=/run/netns/{name}"]  # `ip netns exec` would hide the cgroups
     try:
-        for command in ("ip link set lo up", f"ip addr add {public}/32 dev lo", "ip addr add 10.77.0.1/32 dev lo"):
-            subprocess.run([*inside, *command.split()], check=True)
-        server = subprocess.Popen([*inside, "/bin/busybox", "nc", "-ll", "-p", "8080", "-e", "echo", "hello"])
+        for words in ("link set lo up", f"addr add {public}/32 dev lo", f"addr add {private}/32 dev lo"):
+            subprocess.run([*inside, "ip", *words.split()], check=True)
+        server = subprocess.Popen(
+            [*inside, "/bin/busybox", "nc", "-ll", "-p", str(port), "-e", "/bin/echo", "hello"]
+        )
         try:
-            network = ("--iptables=false", "--ip6tables=false", "--bridge=none")
-            with docker_daemon(network=network, inside=inside) as daemon:
-                daemon.import_busybox()
-                pool = await open_pool(host=daemon.address, open_network=True)
-                script = (
-                    f"nc -w 3 {public} 8080 || echo no-public; nc -w 2 10.77.0.1 8080 || echo no-private;"
-                    "nc -w 2 $(ip route | grep -o 'via [0-9.]*' | cut -d' ' -f2 | head -1) 8080 || echo no-host;"
-                    "ip route add 10.0.0.0/8 dev eth0 2>&1 || echo no-right"
-                )
-                outcome, context = await pool.run(script, requirements=Requirements(network="open"))
-                assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
-                words = context.printed().decode()
-                assert words.startswith("hello\n"), words
-                assert [word for word in ("no-private", "no-host", "no-right") if word not in words] == []
-                await pool.close()
+            yield inside
         finally:
             server.kill()
             server.wait()
     finally:
-        subprocess.run(["ip", "netns", "del", namespace], check=False)
+        subprocess.run(["ip", "netns", "del", name], check=False)
 
 
+async def test_an_open_network_reaches_the_world_and_nothing_private(open_pool: OpenPool) -> None:
+    public, private = "192.31.196.1", "10.77.0.1"  # both are the daemon's host, in a namespace of its own
+    script = (
+        f"nc -w 3 {public} 8080 || echo no-public; nc -w 2 {private} 8080 || echo no-private;"
+        "nc -w 2 $(ip route | grep -o 'via [0-9.]*' | cut -d' ' -f2 | head -1) 8080 || echo no-host;"
+        "ip route add 10.0.0.0/8 dev eth0 2>&1 || echo no-right"
+    )
+    with namespace_with_a_server(public, private, 8080) as inside, docker_daemon(inside=inside) as daemon:
+        daemon.import_busybox()
+        pool = await open_pool(host=daemon.address, open_network=True)
+        outcome, context = await pool.run(script, requirements=Requirements(network="open"))
+        await pool.close()
+    assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+    words = context.printed().decode()
+    assert words.startswith("hello\n"), words
+    assert [word for word in ("no-private", "no-host", "no-right") if word not in words] == []

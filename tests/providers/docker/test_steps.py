@@ -14,7 +14,7 @@ from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.requirements import Requirements
 from runyard.testing.memory_context import MemoryContext
 from tests.docker_daemon import DockerDaemon
-from tests.providers.docker.conftest import Pool
+from tests.providers.docker.conftest import OpenPool, Pool
 
 pytestmark = pytest.mark.service
 EVERY_BYTE = "".join(f"\\\\{number:03o}" for number in range(256))
@@ -119,7 +119,7 @@ async def test_too_much_memory_is_told_as_such(pool: Pool) -> None:
     assert outcome.reason.code is ReasonCode.MEMORY
 
 
-async def test_too_many_processes_are_told_as_such(open_pool) -> None:
+async def test_too_many_processes_are_told_as_such(open_pool: OpenPool) -> None:
     pool = await open_pool(pids_max=32)
     outcome, _ = await pool.run("for i in $(seq 60); do sleep 60 & done; false")
     assert outcome.reason is not None
@@ -148,20 +148,27 @@ async def test_the_limit_of_the_run_holds_over_containers(pool: Pool) -> None:
 async def test_inline_files_are_in_the_workspace_and_the_job_s_own(pool: Pool) -> None:
     content = base64.b64encode(b"print(1)\n").decode()
     workspace = Workspace(files=(FileSource(path="src/deep/a.py", content_base64=content),))
-    outcome, context = await pool.run("cat src/deep/a.py; echo more >> src/deep/a.py; ls -ln src/deep", workspace=workspace)
+    outcome, context = await pool.run(
+        "cat src/deep/a.py; echo more >> src/deep/a.py; ls -ln src/deep", workspace=workspace
+    )
     assert outcome.kind is OutcomeKind.SUCCEEDED
     assert context.printed().startswith(b"print(1)\n")
     assert b" 1000 " in context.printed()
 
 
-async def test_a_repository_is_fetched_by_the_host_and_put_in(open_pool, tmp_path: Path) -> None:
-    source = tmp_path / "source"
+def make_repository(folder: Path) -> Path:
+    source = folder / "source"
     identity = ("-c", "user.name=t", "-c", "user.email=t@t")
     subprocess.run(["git", "init", "-q", "-b", "main", source], check=True)
     (source / "README").write_text("hello\n")
     subprocess.run(["git", "-C", source, "add", "."], check=True)
     subprocess.run(["git", "-C", source, *identity, "commit", "-qm", "one"], check=True)
-    tmp_path.chmod(0o755)
+    folder.chmod(0o755)
+    return source
+
+
+async def test_a_repository_is_fetched_by_the_host_and_put_in(open_pool: OpenPool, tmp_path: Path) -> None:
+    source = make_repository(tmp_path)
     pool = await open_pool(git_protocols=["file"], git_file_roots=[str(tmp_path)], disk_reserve=0)
     workspace = Workspace(git=GitSource(url=f"file://{source}"))
     outcome, context = await pool.run("cat README; ls -d .git; ls -lnd .", workspace=workspace)
@@ -171,7 +178,9 @@ async def test_a_repository_is_fetched_by_the_host_and_put_in(open_pool, tmp_pat
     assert b"checked out" in context.log.streams["setup", "stdout"]
 
 
-async def test_a_repository_that_cannot_be_fetched_fails_before_the_first_step(open_pool, tmp_path: Path) -> None:
+async def test_a_repository_that_cannot_be_fetched_fails_before_the_first_step(
+    open_pool, tmp_path: Path
+) -> None:
     pool = await open_pool(git_protocols=["file"], git_file_roots=[str(tmp_path)], disk_reserve=0)
     workspace = Workspace(git=GitSource(url=f"file://{tmp_path}/nothing"))
     outcome, _ = await pool.run("true", workspace=workspace)
@@ -207,7 +216,9 @@ async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:
     assert len(printed) - printed.count(b"\0") <= 64 << 10
 
 
-async def test_what_somebody_removed_is_lost_and_never_started_again(pool: Pool, dockerd: DockerDaemon) -> None:
+async def test_what_somebody_removed_is_lost_and_never_started_again(
+    pool: Pool, dockerd: DockerDaemon
+) -> None:
     request, context = pool.request("echo began; sleep 600"), MemoryContext(pool.folder)
     running = asyncio.create_task(pool.provider.run_job(request, context))
     await context.reached("running")

@@ -1,5 +1,5 @@
-"""Collects artifacts from a container that has ended: the workspace as the daemon packs it, of which what the globs match
-is kept. Regular files only, no link followed; bounded as on a local pool. What is missing is said and fails nothing."""
+"""Collects artifacts from a container that has ended: of the workspace, as the daemon packs it, what the globs match.
+Regular files only, no link followed; bounded as on a local pool. What is missing is said and fails nothing."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _parts(pattern: str) -> list[str]:
 
 
 def _tops(patterns: Iterable[Sequence[str]]) -> list[str]:
-    """What to ask for: names in the workspace, or all of it. No deeper, for the daemon would follow a link on the way."""
+    """What to ask for: names in the workspace, or all of it. No deeper: the daemon would follow a link on the way."""
     tops = list(dict.fromkeys(parts[0] if parts else "" for parts in patterns))
     return ["."] if any(not top or _GLOB & set(top) for top in tops) else tops
 
@@ -89,7 +89,7 @@ async def _keep_from(
 
 
 class TarReader:
-    """A tar as it streams in: `entries`, and while one is current its `content`. Long names as GNU and PAX have them."""
+    """A tar as it streams in: `entries`, and while one is current its `content`; long names of GNU and PAX."""
 
     def __init__(self, chunks: AsyncGenerator[bytes, None]) -> None:
         self._chunks = chunks

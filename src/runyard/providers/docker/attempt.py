@@ -263,7 +263,9 @@ class AttemptRun:
             await asyncio.wait({reading}, timeout=DRAIN_S)
             if reading.done():
                 await reading
-            if state is not None and not story.has_told(first):  # a reader that follows may fall out where the daemon rotates
+            if state is not None and not story.has_told(
+                first
+            ):  # a reader that follows may fall out where the daemon rotates
                 await self._read_log(first, story, outputs)
         finally:
             reading.cancel()

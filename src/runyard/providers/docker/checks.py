@@ -18,15 +18,21 @@ from runyard.providers.docker.plan import BIN
 
 API_LEAST = (1, 40)
 MEMORY_BYTES = 64 << 20
-_LOOK = (  # KEY=VALUE lines; what is not there says nothing
-    "while read -r k v r; do case $k in CapEff:|NoNewPrivs:|Seccomp:) echo $k$v ;; esac; done </proc/self/status;"
-    "for f in memory.max memory/memory.limit_in_bytes; do [ -r /sys/fs/cgroup/$f ] && read -r v </sys/fs/cgroup/$f && echo"
-    " memory:$v && break; done;"
-    "for f in pids.max pids/pids.max; do [ -r /sys/fs/cgroup/$f ] && read -r v </sys/fs/cgroup/$f && echo pids:$v && break;"
-    " done;"
-    "(: >/written) 2>/dev/null && echo root:writable || echo root:read-only;"
-    " echo links:$(cd /sys/class/net && echo *); exit 0"
-)
+_LOOK = """
+while read -r key value rest; do
+    case $key in CapEff:|NoNewPrivs:|Seccomp:) echo $key$value ;; esac
+done </proc/self/status
+first() { # NAME FILE…: the first of the files that is there
+    name=$1; shift
+    for file; do
+        if [ -r "/sys/fs/cgroup/$file" ]; then read -r value <"/sys/fs/cgroup/$file"; echo "$name:$value"; return; fi
+    done
+}
+first memory memory.max memory/memory.limit_in_bytes
+first pids pids.max pids/pids.max
+if (: >/written) 2>/dev/null; then echo root:writable; else echo root:read-only; fi
+cd /sys/class/net && for link in *; do links="$links $link"; done; echo "links:$links"
+"""
 
 
 async def check_daemon(place: Place) -> list[Finding]:

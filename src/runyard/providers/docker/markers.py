@@ -1,12 +1,13 @@
 """Tells Runyard's words in a container's log from what the steps printed. Pure.
 
-A container has one log, step.sh writes markers into it (`\\x1eMARK begin 000\\x1e` and a newline, on both streams). What
-stands between them belongs to the step that began last; a marker may follow a line that has no end, and may be cut
+A container has one log; step.sh writes markers into it (`\\x1eMARK begin 000\\x1e` and a newline, on both streams).
+What stands between them belongs to the step that began last; a marker may follow a line that has no end, and may be cut
 anywhere by the daemon's frames.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,8 +103,8 @@ def parse_time(text: str) -> float:
     """Epoch seconds; 0 for the daemon's `0001-01-01T00:00:00Z`, which says never."""
     if text.startswith("0001-") or not text:
         return 0.0
-    body, dot, fraction = text.partition(".")
-    digits = "".join(char for char in fraction if char.isdigit())[:6] if dot else ""
-    zone = body[19:] if not dot else fraction.lstrip("0123456789")
-    moment = datetime.fromisoformat(body[:19] + (zone.replace("Z", "+00:00") or "+00:00"))
-    return moment.timestamp() + (int(digits.ljust(6, "0")) / 1e6 if digits else 0.0)
+    rest = text[19:]
+    fraction = re.match(r"\.([0-9]+)", rest)
+    zone = rest[fraction.end() :] if fraction else rest
+    moment = datetime.fromisoformat(text[:19] + (zone.replace("Z", "+00:00") or "+00:00"))
+    return moment.timestamp() + (int(fraction[1][:6].ljust(6, "0")) / 1e6 if fraction else 0.0)

@@ -24,8 +24,8 @@ _SHARED = (  # mean the same as for a local pool, and are parsed there
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DockerOptions:
     """`address` None: DOCKER_HOST, else dockerd's socket. `image` is for steps that name none. `open_network`: whether
-    the pool gives `network: open`; `dns` are the resolvers there, which may be at private addresses. `user` is the id of
-    jobs whose image names no user. `host` is what it shares with local pools: fetching, limits, labels."""
+    the pool gives `network: open`; `dns` are the resolvers there, which may be at private addresses. `user` is the id
+    of jobs whose image names no user. `host` is what it shares with local pools: fetching, limits, labels."""
 
     address: str | None = None
     tls: Tls | None = None

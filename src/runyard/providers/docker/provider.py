@@ -246,7 +246,9 @@ def _started(value: T | None) -> T:
 def _add(found: dict[str, Resource], name: str, created_at: float, is_running: bool) -> None:
     """An attempt's parts are one resource: as old as its oldest part, running while one of them is."""
     part = names.Part.parse(name)
-    name, is_running = (name, False) if part is None else (part.attempt, is_running)  # a pause is nobody's work
+    name, is_running = (
+        (name, False) if part is None else (part.attempt, is_running)
+    )  # a pause is nobody's work
     known = found.get(name)
     if known is not None:
         ages = [each for each in (known.created_at, created_at) if each]
@@ -261,8 +263,8 @@ def _describe(info: Document, runtime: str | None) -> str:
         str(each).removeprefix("name=").partition(",")[0] for each in info.get("SecurityOptions") or ()
     )
     return (
-        f"containers of a daemon (version {version}, runtime {used}; {security or 'no security options'}): no capability,"
-        " no new privileges, the daemon's seccomp profile, a read-only root, a user that is not root, limits of memory,"
+        f"containers of a daemon (version {version}, runtime {used}; {security or 'no security options'}):"
+        " no capability, no new privileges, the daemon's seccomp profile, a read-only root, a user that is not root, limits of memory,"
         " cpu and processes; a disk has no limit of its own. Steps in one image share a container and go on without the"
         " service, time-outs too; what is beyond the bounds of the daemon's log is lost while nobody follows"
     )

@@ -1,6 +1,6 @@
-"""Reads a container's log into the attempt's: each step's bytes at their offsets, and into its story what step.sh says.
+"""Reads a container's log into the attempt's (each step's bytes at their offsets) and its story (what step.sh says).
 
-Reading again from the beginning changes nothing, so who adopts an attempt, and whose connection broke, just reads again.
+Reading again from the beginning changes nothing, so who adopts an attempt, or whose connection broke, reads again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class AttemptLog:
 
 
 class ContainerReader:
-    """One reading of one container's log, from its beginning. `words` are for the attempt's own log, when all is read."""
+    """One reading of one container's log, from its beginning. `words` are ours, for when all is read."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """Our own two files in the daemon: a static busybox and step.sh.
 
-They come as an image, made from a tar by the API (so no registry is needed), and get from there into a volume that jobs'
-containers mount read-only. Both are named by what they hold, so that releases do not disturb each other.
+They come as an image, made from a tar by the API (so no registry is needed), and get from there into a volume that
+jobs' containers mount read-only. Both are named by what they hold, so that releases do not disturb each other.
 """
 
 from __future__ import annotations

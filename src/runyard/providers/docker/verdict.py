@@ -137,16 +137,13 @@ def _of_container(spec: JobSpec, group: Group, story: Story, usage: Usage) -> Ou
     if group.first not in story.containers:
         return None
     container = story.containers[group.first]
-    open_steps = [
+    begun = [
         index for index in range(group.first, group.last + 1) if index in story.begun.keys() - story.ended
     ]
-    step = spec.steps[open_steps[0]].name if open_steps else None
-    was_seen = bool(story.begun) or story.has_printed
-    if container is not None and not open_steps and container.exit_code != UNFED and container.ended_at:
-        if _is_told(group, story, container):
-            return None
-    if container is None and _is_whole(spec, group, story):
+    if not begun and _is_told(spec, group, story, container):
         return None
+    step = spec.steps[begun[0]].name if begun else None
+    was_seen = bool(story.begun) or story.has_printed
     if story.is_stopped:
         return _outcome(OutcomeKind.CANCELED, ReasonCode.CANCELED, CANCELED, step, usage, was_seen=was_seen)
     if container is None:
@@ -162,8 +159,10 @@ def _of_container(spec: JobSpec, group: Group, story: Story, usage: Usage) -> Ou
     return lost(words, was_seen=was_seen, usage=usage)
 
 
-def _is_told(group: Group, story: Story, container: ContainerEnd) -> bool:
-    """It ended as step.sh ends: with the code of its last step, or 0 where none ran."""
+def _is_told(spec: JobSpec, group: Group, story: Story, container: ContainerEnd | None) -> bool:
+    """It ended as step.sh ends, with the code of its last step, or 0 where none ran; gone, it must have told all."""
+    if container is None:
+        return _is_whole(spec, group, story)
     codes = [story.ended[index].code for index in range(group.first, group.last + 1) if index in story.ended]
     return container.exit_code == (codes[-1] if codes else 0) or story.is_over
 

@@ -1,7 +1,7 @@
-"""What is put into an attempt's workspace, as a tar: the job's inline files, or what a `local` pool's own code fetched.
+"""What is put into an attempt's workspace, as a tar: the job's inline files, or what a local pool's own code fetched.
 
-A repository, and files from an address, are fetched on the service's host by an embedded local provider: in its sandbox,
-under its rules, from its mirrors. Its attempt has no step of the job's, only one that packs the workspace.
+A repository, and files from an address, are fetched on the service's host by an embedded local provider: in its
+sandbox, under its rules, from its mirrors. Its attempt has no step of the job's, only one that packs the workspace.
 """
 
 from __future__ import annotations
