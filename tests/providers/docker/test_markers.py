@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,9 +28,7 @@ def read(data: bytes, cuts: list[int]) -> tuple[dict[int, bytes], list[str]]:
     splitter, printed, words = StreamSplitter(MARK), dict[int, bytes](), []
     points = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     items = [
-        item
-        for begin, end in zip(points, points[1:], strict=False)
-        for item in splitter.feed(data[begin:end], 0.0)
+        item for begin, end in itertools.pairwise(points) for item in splitter.feed(data[begin:end], 0.0)
     ]
     for item in [*items, *splitter.close()]:
         match item:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from runyard.host.egress import host_addresses
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import ProviderDenied, ProviderError, RunyardError, Unreachable
+from runyard.model.errors import InvalidRequest, ProviderDenied, ProviderError, RunyardError, Unreachable
 from runyard.model.finding import Finding
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, Demand, Supply, WaitCode, soon
@@ -123,6 +123,11 @@ class DockerProvider:
 
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         place = _started(self._place)
+        if attempt.secrets:
+            raise InvalidRequest(
+                f"pool '{self._pool}' takes no job with secrets: it has no way to a container that leaves no trace",
+                cure="run it on a local pool",
+            )
         with self._translated():
             return await AttemptRun(place, attempt, context).run()
 
@@ -173,6 +178,26 @@ class DockerProvider:
                 await place.client.remove_volume(volume)
             await place.workspaces.destroy(name)
         place.locks.pop(name, None)
+
+    @property
+    def place(self) -> Place:
+        """Valid once started."""
+        return _started(self._place)
+
+    async def remove_shared(self) -> None:
+        """Removes what the pool keeps in the daemon for all attempts; it is made again on need."""
+        place = self.place
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
+        labels = containers.pool_labels(place.facts)
+        with self._translated():
+            for each in await place.client.list_containers(labels=labels):
+                await place.client.remove_container(each.name)
+            for network, _ in await place.client.list_networks(labels):
+                await place.client.remove_network(network)
+            for volume, _ in await place.client.list_volumes(labels):
+                await place.client.remove_volume(volume)
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -264,7 +289,7 @@ def _describe(info: Document, runtime: str | None) -> str:
     )
     return (
         f"containers of a daemon (version {version}, runtime {used}; {security or 'no security options'}):"
-        " no capability, no new privileges, the daemon's seccomp profile, a read-only root, a user that is not root, limits of memory,"
-        " cpu and processes; a disk has no limit of its own. Steps in one image share a container and go on without the"
-        " service, time-outs too; what is beyond the bounds of the daemon's log is lost while nobody follows"
+        " no capability, no new privileges, the daemon's seccomp profile, a read-only root, a user that is not root,"
+        " limits of memory, cpu and processes; a disk has no limit of its own. Steps and their time-outs go on without"
+        " the service; what is beyond the bounds of the daemon's log is lost while nobody follows"
     )

@@ -64,8 +64,9 @@ class AttemptLog:
     async def _store(self, key: tuple[str, str], offset: int, data: bytes) -> None:
         if key not in self._stored:
             self._stored[key] = await self._context.log.size(*key)
-        if offset + len(data) > self._stored[key]:
-            await self._append(key, offset, data)
+        known = max(0, self._stored[key] - offset)
+        if known < len(data):  # from exactly where it stops: what is masked there does not look like this
+            await self._append(key, offset + known, data[known:])
 
     async def _append(self, key: tuple[str, str], offset: int, data: bytes) -> None:
         """What stands there already stays: a second reading may know less (the daemon rotates), never better."""

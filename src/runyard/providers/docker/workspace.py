@@ -156,6 +156,9 @@ class _FetchContext:
         if name == "workspace":
             await self._context.record_phase(name, at)
 
+    async def record_cache_use(self, cache: str, result: str, total: int) -> None:
+        await self._context.record_cache_use(cache, result, total)
+
     async def record_outputs(self, outputs: Mapping[str, str]) -> None:
         pass
 
