@@ -94,7 +94,7 @@ def busybox_tar() -> bytes:
     with tarfile.open(fileobj=out, mode="w") as tar:
         for folder in ("bin", "etc", "tmp", "proc", "dev", "sys"):
             entry = tarfile.TarInfo(folder)
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
             tar.addfile(entry)
         tar.add(BUSYBOX, "bin/busybox")
         for name in subprocess.run(

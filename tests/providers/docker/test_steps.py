@@ -43,6 +43,11 @@ async def test_a_step_is_not_root_and_may_nothing(pool: Pool) -> None:
     assert b"Read-only file system" in context.printed(stream="stderr")
 
 
+async def test_a_step_has_a_home_and_a_place_for_what_passes(pool: Pool) -> None:
+    outcome, _ = await pool.run('touch "$HOME/file" /tmp/file && exec true')
+    assert outcome.kind is OutcomeKind.SUCCEEDED
+
+
 async def test_signals_reach_a_step_as_they_do_in_a_terminal(pool: Pool) -> None:
     _, context = await pool.run("grep SigIgn /proc/self/status; true")
     assert context.printed().split()[-1] == b"0" * 16

@@ -45,11 +45,10 @@ class ToolMaker:
     async def _make(self, user: str) -> Tools:
         busybox = await asyncio.to_thread(read_binary, self._busybox)
         step = _STEP.read_bytes()
-        digest = short_hash(busybox + step)
-        tag = f"{digest}-{user.replace(':', '-')}"
-        tools = Tools(image=f"{REPOSITORY}:{tag}", volume=f"runyard-tools-{digest}")
+        tar = await asyncio.to_thread(_pack, busybox, step, user)
+        tag, volume = short_hash(tar), f"runyard-tools-{short_hash(busybox + step)}"
+        tools = Tools(image=f"{REPOSITORY}:{tag}", volume=volume)
         if await self._client.inspect_image(tools.image) is None:
-            tar = await asyncio.to_thread(_pack, busybox, step, user)
             await self._client.import_image(tar, repository=REPOSITORY, tag=tag)
         await self._fill_volume(tools)
         return tools
@@ -75,9 +74,10 @@ def _pack(busybox: bytes, step: bytes, user: str) -> bytes:
     owner = tuple(map(int, user.split(":")))
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for folder in ("tmp", "proc", "dev", "sys", "etc", ".runyard", BIN.lstrip("/")):
+        _add(tar, "tmp", None, 0o1777, (0, 0))
+        for folder in ("proc", "dev", "sys", "etc", ".runyard", BIN.lstrip("/")):
             _add(tar, folder, None, 0o755, (0, 0))
-        for folder, mode in ((WORKSPACE, 0o755), (STATE, 0o700)):
+        for folder, mode in ((WORKSPACE, 0o755), (STATE, 0o1777)):
             _add(tar, folder.lstrip("/"), None, mode, (owner[0], owner[1]))
         _add(tar, f"{BIN.lstrip('/')}/busybox", busybox, 0o755, (0, 0))
         _add(tar, f"{BIN.lstrip('/')}/step.sh", step, 0o644, (0, 0))
