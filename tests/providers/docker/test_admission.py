@@ -33,7 +33,7 @@ def ask(*, has_network_open: bool = False, **wants: Any) -> Any:
         ({"network": "allow"}, "network.allow"),
         ({"needs_services": True}, "services"),
         ({"memory_bytes": 8 << 30}, "8.0Gi"),
-        ({"cpu_millis": 3000}, "3 cpu"),
+        ({"cpu_millis": 3000}, "2 cpu"),
     ],
 )
 def test_what_it_can_never_give_is_named(wants: dict[str, Any], word: str) -> None:

@@ -282,7 +282,7 @@ class AttemptRun:
             outputs=outputs,
             mends_lines=self._place.facts.log_driver == "local",
         )
-        with contextlib.suppress(Missing):  # whoever asks next sees that it is gone
+        with contextlib.suppress(Missing, NameTaken):  # gone, or going: whoever asks next sees it
             await reader.read(self._client, names.steps_container(self._name, first))
         self._words[first] = reader.words
 
