@@ -1,10 +1,9 @@
 """The cache over a real registry, pulled through by skopeo and by a real dockerd."""
 
 import asyncio
+import contextlib
 import json
 import subprocess
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from runyard.registry.client import RegistryClient
 from runyard.registry.credentials import Credentials, parse_registries
 from runyard.registry.images import Platform
 from runyard.registry.reference import parse_reference
+from tests.docker_daemon import docker_daemon
 from tests.registry.cache_world import HandClock, running_cache, settings_of
 from tests.registry.upstream import PASSWORD, USER, Upstream, pack_image, skopeo_async
 
@@ -133,32 +133,9 @@ async def test_the_client_shows_its_credentials_to_a_registry_that_asks(private:
 
 @pytest.fixture
 def dockerd() -> Iterator[Callable[[str], list[str]]]:
-    """Starts a dockerd of its own with a mirror; gives the command line that talks to it. Its folder's path is short,
-    or the names of containerd's sockets would be too long."""
-    with tempfile.TemporaryDirectory(prefix="rc-", ignore_cleanup_errors=True) as name:
-        started: list[subprocess.Popen[bytes]] = []
-        yield lambda mirror: start_dockerd(Path(name), mirror, started)
-        for process in started:
-            process.terminate()
-            process.wait(20)
-
-
-def start_dockerd(folder: Path, mirror: str, started: list[subprocess.Popen[bytes]]) -> list[str]:
-    address = f"unix://{folder}/docker.sock"
-    folders = [f"--data-root={folder}/data", f"--exec-root={folder}/exec", f"--pidfile={folder}/pid"]
-    network = ["--bridge=none", "--iptables=false", "--ip6tables=false", f"--registry-mirror={mirror}"]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            ["dockerd", f"--host={address}", *folders, *network], stdout=log, stderr=log
-        )
-    started.append(process)
-    command = ["docker", f"--host={address}"]
-    ends_at = time.monotonic() + 40
-    while subprocess.run([*command, "version"], check=False, capture_output=True).returncode:
-        assert process.poll() is None, (folder / "log").read_text()[-2000:]
-        assert time.monotonic() < ends_at
-        time.sleep(0.1)
-    return command
+    """Starts a dockerd of its own with a mirror; gives the command line that talks to it."""
+    with contextlib.ExitStack() as stack:
+        yield lambda mirror: stack.enter_context(docker_daemon(f"--registry-mirror={mirror}")).command
 
 
 async def test_a_dockerd_pulls_through_the_cache_as_its_mirror(

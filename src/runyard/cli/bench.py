@@ -18,7 +18,7 @@ def bench(*names: str, rounds: int = 20, short: bool = False, json_: bool = Fals
     """Measure this machine: all of it, or what is named of: start, start-rate, first-byte, rate, rate-postgres,
     backlog, image, image-steps, image-burst, claim, claim-postgres, wake, takeover, pages, pages-postgres,
     viewers, news, histories, survival, idle, registry-cache, registry-cache-cold, workspace, workspaces, cache,
-    secrets.
+    secrets, docker, docker-rate (these two need a daemon).
 
     Each measure starts what it needs for itself, services and PostgreSQL, on free ports and in folders that are removed
     afterwards.
@@ -57,6 +57,7 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
     from runyard.bench import (
         cache_restore,
         claims,
+        docker,
         histories,
         image_measures,
         job_pages,
@@ -99,6 +100,8 @@ def _measures(*, rounds: int, short: bool) -> dict[str, Measure]:
         "workspace": lambda: workspace.second_workspace(rounds=rounds),
         "workspaces": lambda: workspace.workspaces_at_once(rounds=max(3, rounds // 4)),
         "secrets": lambda: secrets.jobs_with_a_secret(rounds=3 if short else rounds),
+        "docker": lambda: docker.cold_first_byte(rounds=rounds),
+        "docker-rate": lambda: docker.cold_rate(rounds=1 if short else max(3, rounds // 4)),
         "cache": lambda: cache_restore.cache_restore(rounds=3 if short else rounds),
     }
 

@@ -16,8 +16,9 @@ from runyard.model.job import JobSpec, Limits, Step
 from runyard.model.outcome import Outcome, OutcomeKind
 from runyard.model.requirements import Requirements
 from runyard.providers.kubernetes.client import NODES, QUOTAS, RUNTIME_CLASSES, KubernetesClient
+from runyard.providers.kubernetes.cluster_facts import read_features
 from runyard.providers.kubernetes.following import Cluster
-from runyard.providers.kubernetes.manifest import PoolFacts, ServerFeatures, job_manifest
+from runyard.providers.kubernetes.manifest import PoolFacts, job_manifest
 from runyard.providers.kubernetes.options import KubernetesOptions
 from runyard.providers.kubernetes.quotas import quota_room
 from runyard.providers.kubernetes.rights import RIGHTS, Right
@@ -123,8 +124,8 @@ async def _check_admission(client: KubernetesClient, options: KubernetesOptions,
     """What the server would say to one of our Jobs, without making it: a policy that refuses it shows here."""
     from runyard.providers.kubernetes.client import JOBS
 
-    job = job_manifest(_request(), options, ServerFeatures(), facts)
     try:
+        job = job_manifest(_request(), options, await read_features(client), facts)
         answer = await client.try_create(JOBS, job)
     except ProviderError as error:
         return _wrong("admission", error.message, error.cure or "see that the API server can be reached")

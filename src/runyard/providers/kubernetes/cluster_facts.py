@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from runyard.model.errors import ProviderError
+from runyard.model.errors import ProviderDenied, ProviderError
 from runyard.model.pool import WaitCode
 from runyard.providers.kubernetes.admission import ClusterFacts, Stuck
 from runyard.providers.kubernetes.attempt_views import AttemptView, AttemptViews
@@ -24,6 +24,7 @@ from runyard.providers.kubernetes.client import (
     Kind,
     KubernetesClient,
 )
+from runyard.providers.kubernetes.manifest import ServerFeatures
 from runyard.providers.kubernetes.options import KubernetesOptions
 from runyard.providers.kubernetes.sighting import Running, Sighting, Waiting, read_sighting
 
@@ -57,6 +58,19 @@ async def read_nodes(client: KubernetesClient, options: KubernetesOptions) -> No
         if len(values) == 1 and (value := values.pop()):
             found[name] = value
     return NodeFacts(found)
+
+
+async def read_features(client: KubernetesClient) -> ServerFeatures:
+    """What the server's own schema has. A server without OpenAPI v3 (older than 1.24) has none of it, and where it may
+    not be read nothing is taken for granted. Raises ProviderError where there is no answer."""
+    try:
+        document = await client.read_path("openapi/v3/api/v1")
+    except ProviderDenied as error:
+        log.warning("kubernetes_schema_unread", error=error.message)
+        document = None
+    schemas = ((document or {}).get("components") or {}).get("schemas") or {}
+    container = schemas.get("io.k8s.api.core.v1.Container") or {}
+    return ServerFeatures(has_native_sidecars="restartPolicy" in (container.get("properties") or {}))
 
 
 class FactsReader:

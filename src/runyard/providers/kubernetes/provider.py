@@ -24,7 +24,7 @@ from runyard.providers.kubernetes.attempt_views import AttemptViews, job_of
 from runyard.providers.kubernetes.checks import run_checks
 from runyard.providers.kubernetes.client import JOBS, PODS, SECRETS, KubernetesClient
 from runyard.providers.kubernetes.cluster_access import reach_cluster
-from runyard.providers.kubernetes.cluster_facts import FactsReader, NodeFacts, read_nodes
+from runyard.providers.kubernetes.cluster_facts import FactsReader, NodeFacts, read_features, read_nodes
 from runyard.providers.kubernetes.credentials import read_authorities, read_credentials
 from runyard.providers.kubernetes.following import AttemptFollower, Cluster
 from runyard.providers.kubernetes.manifest import (
@@ -78,6 +78,7 @@ class KubernetesProvider:
         self._nodes = NodeFacts()
         self._cluster: Cluster | None = None
         self._facts: PoolFacts | None = None
+        self._features: ServerFeatures | None = None
         self._reader: FactsReader | None = None
         self._watches: list[SharedWatch] = []
 
@@ -193,7 +194,7 @@ class KubernetesProvider:
         credentials = await asyncio.to_thread(read_credentials, options, attempt.spec)
         authorities = await asyncio.to_thread(read_authorities, options)
         secret = input_secret(attempt, options, facts, credentials=credentials, authorities=authorities)
-        job = job_manifest(attempt, options, ServerFeatures(), facts)
+        job = job_manifest(attempt, options, await self._read_features(cluster.client), facts)
         with self._views.following(name) as (view, changed):
             view.requirements = attempt.spec.requirements
             place = await cluster.places.start(secret, job, context.may_create)
@@ -205,6 +206,12 @@ class KubernetesProvider:
                 await cluster.places.end(name, grace_s=place.marks.stop.grace_s)
             follower = AttemptFollower(attempt, context, cluster=cluster, place=place, view=view)
             return await follower.follow(changed)
+
+    async def _read_features(self, client: KubernetesClient) -> ServerFeatures:
+        """Once for each life of the service: an older server would drop what it does not know without a word."""
+        if self._features is None:
+            self._features = await read_features(client)
+        return self._features
 
     async def _never_started(self, key: AttemptKey, version: str) -> Outcome:
         reason = Reason(code=ReasonCode.CANCELED, message="canceled on request, before it started")
