@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -23,24 +24,19 @@ from runyard.model.job import JobState
 SCAN_MAX = 10_000
 LIMIT_MAX = 1000
 
-_COLUMNS = "j.submitted_at, j.uid, j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
+_OF_JOB = "j.serial, j.id, j.name, j.queue, j.tenant, j.state, j.pool"
+_COLUMNS = f"j.submitted_at, j.uid, {_OF_JOB}"
 _BEFORE = "(j.submitted_at, j.uid) < (:at, :uid) AND j.submitted_at >= :since ORDER BY j.submitted_at DESC, j.uid DESC"
 _BY_STATE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.state = :state AND {_BEFORE}"
 _BY_TENANT = f"SELECT {_COLUMNS} FROM jobs j WHERE j.tenant = :tenant AND j.state = :state AND {_BEFORE}"
 _BY_QUEUE = f"SELECT {_COLUMNS} FROM jobs j WHERE j.queue = :queue AND j.state = :state AND {_BEFORE}"
 _BY_POOL = f"SELECT {_COLUMNS} FROM jobs j WHERE j.pool = :pool AND j.state = :state AND {_BEFORE}"
-_BY_LABEL = (
-    f"SELECT {_COLUMNS} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
+_BY_LABEL = (  # with the label's own copy of what it is ordered by: a planner does not know the job's to be the same
+    f"SELECT l.submitted_at, l.uid, {_OF_JOB} FROM job_labels l JOIN jobs j ON j.serial = l.serial"
     " WHERE l.label = :label AND l.value = :value AND (l.submitted_at, l.uid) < (:at, :uid)"
     " AND l.submitted_at >= :since"
     " ORDER BY l.submitted_at DESC, l.uid DESC"
 )
-
-AT, UID, SERIAL, ID, NAME, QUEUE, TENANT, STATE, POOL = range(9)
-"""Where each of the columns stands in a row of a range: by name would be a third of a long scan's time."""
-
-Ranged = Any
-"""Such a row: a tuple, or what is indexed like one."""
 
 COUNT_LABELLED = f"""
     SELECT count(*) AS labelled FROM (
@@ -75,26 +71,27 @@ def ranges(filter_: JobFilter) -> Iterator[tuple[str, dict[str, Any]]]:
             yield _BY_STATE, {"state": state}
 
 
-def matcher(filter_: JobFilter) -> Callable[[Ranged], bool]:
-    """All of the filter, whatever the index has answered already, except for a second label and further. Made once for
-    a page and asked up to SCAN_MAX times: only what the filter names is looked at."""
-    wanted: list[tuple[int, frozenset[str]]] = []
+def wanted(filter_: JobFilter) -> Iterator[tuple[str, list[str]]]:
+    """What a row's columns may hold, whatever its index has answered already. A column not named may hold all."""
     if filter_.queue is not None:
-        wanted.append((QUEUE, frozenset({filter_.queue})))
-    if filter_.states:
-        wanted.append((STATE, frozenset(state.value for state in filter_.states)))
-    if filter_.tenants is not None:
-        wanted.append((TENANT, frozenset(filter_.tenants)))
+        yield "queue", [filter_.queue]
     if filter_.pool is not None:
-        wanted.append((POOL, frozenset({filter_.pool})))
-    text = filter_.text.casefold() if filter_.text else ""
+        yield "pool", [filter_.pool]
+    if filter_.tenants is not None:
+        yield "tenant", list(filter_.tenants)
+    if filter_.states:
+        yield "state", [state.value for state in filter_.states]
 
-    def matches(row: Ranged) -> bool:
-        return (not text or text in row[ID] or text in (row[NAME] or "").casefold()) and all(
-            row[column] in values for column, values in wanted
+
+def further_labels(filter_: JobFilter) -> Iterator[tuple[str, dict[str, str]]]:
+    """A condition on a row `x` of the walk for each label but the first, whose range it is. It counts the one row of
+    the key: for an EXISTS PostgreSQL may read all that have the label first."""
+    for place, (label, value) in enumerate(islice(filter_.labels.items(), 1, None)):
+        yield (
+            f"(SELECT count(*) FROM job_labels m WHERE m.label = :further_{place} AND m.value = :is_{place}"
+            " AND m.submitted_at = x.submitted_at AND m.uid = x.uid) > 0",
+            {f"further_{place}": label, f"is_{place}": value},
         )
-
-    return matches
 
 
 def first_position(filter_: JobFilter, cursor: str | None) -> Position:

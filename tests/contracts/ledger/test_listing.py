@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import pytest
 
 from runyard.ledger.port import JobFilter
 from runyard.model.errors import Invalid
-from runyard.model.job import JobState
+from runyard.model.job import Job, JobState
 from runyard.model.queue import QueueSettings
 from tests.contracts.ledger.world import World
 
@@ -114,3 +116,77 @@ async def test_jobs_with_all_labels_are_found_whichever_is_rarer(world: World):
         assert [job.id for job in (*page.jobs, *rest.jobs)] == ["job-3", "job-0"]
         assert rest.next_cursor is None
     assert (await world.ledger.list_jobs(JobFilter(labels={"ci": "yes", "kind": "none"}), limit=5)).jobs == ()
+
+
+FOUND_BY = [
+    ("100%_done", "0%_d", "1000 done"),
+    ("100%_done", "%", "plain"),
+    ("snake_case", "e_c", "snake-case"),
+    (r"back\slash", "\\", "back/slash"),
+    ("it's", "'S", "its"),
+    ("a.c", "a.c", "abc"),
+    ("[x]", "[X]", "x"),
+    ("Hauptstraße", "STRASSE", "Hauptstrase"),
+    ("HAUPTSTRASSE", "straße", "HAUPTSTRASE"),
+    ("Straße", "ras", "Rad"),
+    ("ΣΊΣΥΦΟΣ", "σίσυφος", "ΣΊΣΥΦΟ"),
+    ("ﬁnal ﬄow", "FINAL FFL", "nal ow"),
+    ("ᾳ and ΐ", "ΑΙ AND ΐ", "Α AND ΐ"),
+    ("İstanbul", "i̇STANBUL", "istanbul"),
+    ("Kelvin", "kelvin", "Celvin"),
+    ("ЖУРНАЛ", "журнал", "ЖУРНА"),
+]
+"""A name, a text that finds it, and a name that the same text does not find."""
+
+
+@pytest.mark.parametrize(("name", "text", "other"), FOUND_BY)
+async def test_a_text_is_a_part_of_the_folded_name_and_no_pattern(
+    world: World, name: str, text: str, other: str
+):
+    await world.submit("it", name=name)
+    await world.submit("other", name=other)
+    await world.submit("unnamed")
+    assert await ids(world, text=text) == ["it"]
+    assert await ids(world, text=text, labels={"none": "x"}) == []
+
+
+async def test_labels_are_matched_as_pairs(world: World):
+    """Whichever label is walked by, its range holds a job with another value of the other one."""
+    await world.submit("both", labels={"a": "x", "b": "y", "c": "z"})
+    await world.submit("crossed", labels={"a": "y", "b": "x", "c": "z"})
+    await world.submit("first", labels={"a": "x", "b": "x", "c": "z"})
+    await world.submit("second", labels={"a": "y", "b": "y", "c": "z"})
+    assert await ids(world, labels={"a": "x", "b": "y"}) == ["both"]
+    assert await ids(world, labels={"c": "z", "b": "y", "a": "x"}) == ["both"]
+    assert await ids(world, labels={"a": "x", "c": "z"}) == ["first", "both"]
+    assert await ids(world, labels={"a": "x", "b": "y", "c": "none"}) == []
+    assert await ids(world, labels={"a": "x", "b": "y"}, states=(JobState.FAILED,)) == []
+
+
+async def test_jobs_of_one_moment_are_paged_without_a_gap_and_none_twice(world: World):
+    """They are told apart by their uids, within each range and across all that are merged."""
+    for number in range(9):
+        await world.submit(
+            tenant=f"t{number % 3}",
+            name=f"part {number % 2}",
+            labels={"all": "yes", "third": str(number % 3)},
+        )
+    await world.settle((await world.claim(slots=(0,)))[0])
+    everything = (await world.ledger.list_jobs(JobFilter(), limit=100)).jobs
+    assert len({job.submitted_at for job in everything}) == 1
+    assert [job.uid for job in everything] == sorted((job.uid for job in everything), reverse=True)
+
+    async def agrees(wanted: Callable[[Job], bool], **filter_: object) -> None:
+        assert await ids(world, **filter_) == [job.id for job in everything if wanted(job)]
+
+    await agrees(lambda job: True)
+    await agrees(lambda job: job.tenant in ("t0", "t2"), tenants=("t2", "t0", "t2"))
+    await agrees(lambda job: job.spec.name == "part 1", text="PART 1")
+    await agrees(lambda job: job.tenant != "t1" and job.spec.name == "part 0", text="0", tenants=("t0", "t2"))
+    await agrees(lambda job: job.spec.labels["third"] == "1", labels={"all": "yes", "third": "1"})
+    await agrees(
+        lambda job: job.spec.labels["third"] == "2" and job.tenant == "t2" and job.state == JobState.QUEUED,
+        labels={"third": "2", "all": "yes"},
+        tenants=("t2",),
+        states=(JobState.QUEUED,),
+    )

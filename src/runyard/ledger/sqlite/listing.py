@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from runyard.ledger import paging, rows
@@ -71,24 +70,15 @@ def _merged(parts: Sequence[str]) -> str:
 def _fits(filter_: JobFilter) -> Sql:
     """All of the filter, whatever its index has answered already; but for the first label, whose range it is."""
     conditions, values = ["1"], dict[str, Any]()
-    for column, wanted in (
-        ("queue", None if filter_.queue is None else [filter_.queue]),
-        ("pool", None if filter_.pool is None else [filter_.pool]),
-        ("tenant", filter_.tenants),
-        ("state", [state.value for state in filter_.states] or None),
-    ):
-        if wanted is not None:
-            conditions.append(f"{column} IN (SELECT value FROM json_each(:{column}_in))")
-            values[f"{column}_in"] = rows.to_json(list(wanted))
+    for column, wanted in paging.wanted(filter_):
+        conditions.append(f"{column} IN (SELECT value FROM json_each(:{column}_in))")
+        values[f"{column}_in"] = rows.to_json(wanted)
     if filter_.text:
         conditions.append("(instr(id, :text) > 0 OR instr(casefold(name), :text) > 0)")
         values["text"] = filter_.text.casefold()
-    for place, (label, value) in enumerate(islice(filter_.labels.items(), 1, None)):
-        conditions.append(
-            f"EXISTS (SELECT 1 FROM job_labels m WHERE m.label = :further_{place} AND m.value = :is_{place}"
-            " AND m.submitted_at = x.submitted_at AND m.uid = x.uid)"
-        )
-        values |= {f"further_{place}": label, f"is_{place}": value}
+    for condition, own in paging.further_labels(filter_):
+        conditions.append(condition)
+        values |= own
     return " AND ".join(conditions), values
 
 
