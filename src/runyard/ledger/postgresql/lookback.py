@@ -23,8 +23,8 @@ _BROKEN = """
 """
 _LONGEST_OF_TENANT = statements.LONGEST_OF_TENANT.replace(":queue IS NULL", ":queue::text IS NULL")
 _RECEIVED = statements.received(
-    wall_s="CASE WHEN (a.outcome::jsonb ->> 'was_seen')::boolean"
-    " THEN (a.outcome::jsonb #>> '{usage,wall_s}')::double precision ELSE 0 END"
+    wall_s="CASE WHEN (a.outcome::json ->> 'was_seen')::boolean"
+    " THEN (a.outcome::json #>> '{usage,wall_s}')::double precision ELSE 0 END"
 )
 
 

@@ -16,6 +16,9 @@ from runyard.ledger.sqlite.transaction import Transaction
 RANGES_MAX = 400
 """SQLite joins 500 SELECTs at most; of more ranges (a token for many tenants) so many are joined at a time."""
 
+_FOLDED = "CASE WHEN name GLOB '*[^ -~]*' THEN casefold(name) ELSE lower(name) END"
+"""casefold is Python's, and each call waits for the interpreter: only for names that are more than ASCII."""
+
 _ORDER = " ORDER BY "
 Sql = tuple[str, dict[str, Any]]
 
@@ -74,7 +77,7 @@ def _fits(filter_: JobFilter) -> Sql:
         conditions.append(f"{column} IN (SELECT value FROM json_each(:{column}_in))")
         values[f"{column}_in"] = rows.to_json(wanted)
     if filter_.text:
-        conditions.append("(instr(id, :text) > 0 OR instr(casefold(name), :text) > 0)")
+        conditions.append(f"(instr(id, :text) > 0 OR instr({_FOLDED}, :text) > 0)")
         values["text"] = filter_.text.casefold()
     for condition, own in paging.further_labels(filter_):
         conditions.append(condition)
