@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from runyard.model.errors import ConfigError
 from runyard.providers.docker.client import Tls
 from runyard.providers.local.options import LocalOptions
 from runyard.providers.local.options import parse_options as parse_host_options
+from runyard.providers.option_values import Keys, boolean, path, read_keys, refuse_wrong_keys, whole
 
 DEFAULT_IMAGE = "debian:bookworm-slim"
 DEFAULT_BUSYBOX = "/bin/busybox"
@@ -41,48 +42,27 @@ class DockerOptions:
 
 def parse_options(pool: str, options: Mapping[str, Any]) -> DockerOptions:
     """Raises ConfigError naming every wrong key with its value and the cure."""
-    problems: list[str] = []
-    values: dict[str, Any] = {}
-    shared = {key: value for key, value in options.items() if key in _SHARED}
-    try:
-        values["host"] = parse_host_options(pool, shared)
-    except ConfigError as error:
-        problems.append(error.message)
     files = {key: options[key] for key in _TLS if key in options}
-    for key, value in options.items():
-        if key in _SHARED or key in _TLS:
-            continue
-        if key not in _KEYS:
-            known = ", ".join(sorted((*_KEYS, *_TLS, *_SHARED)))
-            problems.append(f"pools.{pool}.{key} is not known; known are {known}")
-            continue
-        name, parse, wanted = _KEYS[key]
-        try:
-            values[name] = parse(value)
-        except (ValueError, TypeError):
-            problems.append(f"pools.{pool}.{key} = {value!r} is wrong; give {wanted}")
-    problems += _tls_problems(pool, files)
-    if problems:
-        raise ConfigError(
-            "; ".join(problems),
-            field=f"pools.{pool}",
-            cure="correct these keys of the pool in the config file",
-        )
+    values, problems = read_keys(options, _KEYS, also_known=(*_TLS, *_SHARED))
+    problems += _tls_problems(files)
+    try:
+        values["host"] = parse_host_options(pool, {key: options[key] for key in _SHARED if key in options})
+    except ConfigError as error:
+        problems.append(error.message.removeprefix(f"pools.{pool}."))
+    refuse_wrong_keys(pool, problems)
     if files:
         values["tls"] = Tls(**{_TLS[key]: value for key, value in files.items()})
-    if values.get("image", DEFAULT_IMAGE) == DEFAULT_IMAGE and "image" not in options:
-        values["image"] = DEFAULT_IMAGE
     return DockerOptions(**values)
 
 
-def _tls_problems(pool: str, files: Mapping[str, Any]) -> list[str]:
+def _tls_problems(files: Mapping[str, Any]) -> list[str]:
     problems = [
-        f"pools.{pool}.{key} = {value!r} is wrong; give the absolute path of a PEM file"
+        f"{key} = {value!r} is wrong; give the absolute path of a PEM file"
         for key, value in files.items()
         if not isinstance(value, str) or not value.startswith("/")
     ]
     if ("tls_certificate" in files) != ("tls_key" in files):
-        problems.append(f"pools.{pool}: tls_certificate and tls_key come together")
+        problems.append("tls_certificate and tls_key come together; give both")
     return problems
 
 
@@ -111,32 +91,14 @@ def _addresses(value: Any) -> tuple[str, ...]:
     return addresses
 
 
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
-        raise ValueError
-    return value
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
-def _user(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 60_000:
-        raise ValueError
-    return value
-
-
 _TLS = {"tls_ca": "ca", "tls_certificate": "certificate", "tls_key": "key"}
-_KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
+_KEYS: Keys = {
     "host": ("address", _address, "'unix:///path' or 'tcp://host:port'"),
     "image": ("image", _text, "an image's name"),
     "local_images": ("local_images", _texts, "a list of images' names"),
     "runtime": ("runtime", _text, "the name of a runtime that the daemon has, such as 'crun'"),
-    "busybox": ("busybox", _path, "the absolute path of a static busybox"),
-    "open_network": ("open_network", _boolean, "true or false"),
+    "busybox": ("busybox", path, "the absolute path of a static busybox"),
+    "open_network": ("open_network", boolean, "true or false"),
     "dns": ("dns", _addresses, "a list of IPv4 addresses"),
-    "user": ("user", _user, "a user id from 1 to 60000"),
+    "user": ("user", whole(1, 60_000), "a user id from 1 to 60000"),
 }

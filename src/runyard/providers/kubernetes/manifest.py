@@ -170,7 +170,7 @@ def template_problems(options: KubernetesOptions) -> list[str]:
     facts = PoolFacts(pool="sample", installation="sample", namespace="sample", image="sample")
     found = find_conflicts(_pod(sample, options, facts), options.pod_template)
     return [
-        f"pod_template.{each.path.replace(layout.step_container(0), 'step')}: {each.words}" for each in found
+        f"pod_template.{each.place.replace(layout.step_container(0), 'step')}: {each.words}" for each in found
     ]
 
 

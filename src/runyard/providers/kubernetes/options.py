@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from runyard.model.errors import ConfigError
 from runyard.model.requirements import Isolation
 from runyard.providers.kubernetes.manifest import template_problems
-from runyard.providers.kubernetes.pod_template import TemplateProblem, check_template
+from runyard.providers.kubernetes.pod_template import check_template
 from runyard.providers.local.git_credentials import WANTED, GitCredential, parse_git_credentials
-from runyard.providers.local.options import GIT_PROTOCOLS, parse_size
+from runyard.providers.local.options import GIT_PROTOCOLS
+from runyard.providers.option_values import (
+    Keys,
+    boolean,
+    one_of,
+    path,
+    read_keys,
+    refuse_wrong_keys,
+    seconds,
+    size,
+    some_cores,
+    table_of_texts,
+    whole,
+)
 
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _LABEL_KEY = re.compile(
@@ -63,32 +75,14 @@ class KubernetesOptions:
 
 def parse_options(pool: str, options: Mapping[str, Any]) -> KubernetesOptions:
     """Raises ConfigError naming every wrong key with its value and the cure."""
-    values: dict[str, Any] = {}
-    problems: list[str] = []
-    for key, value in options.items():
-        entry = _KEYS.get(key)
-        if entry is None:
-            problems.append(f"{key} is not known; known are {', '.join(sorted(_KEYS))}")
-            continue
-        name, parse, wanted = entry
-        try:
-            values[name] = parse(value)
-        except TemplateProblem as error:
-            problems.append(f"pod_template.{error.path}: {error.words}")
-        except (ValueError, TypeError, KeyError):
-            problems.append(f"{key} = {value!r} is wrong; give {wanted}")
+    values, problems = read_keys(options, _KEYS)
     if values.get("isolation") is Isolation.MICROVM and not values.get("runtime_class"):
         problems.append(
             "isolation = 'microvm' needs a runtime_class that gives it (Kata's, say); name it, or remove isolation"
         )
     parsed = KubernetesOptions(**values)
     problems += template_problems(parsed)
-    if problems:
-        raise ConfigError(
-            "; ".join(f"pools.{pool}.{problem}" for problem in problems),
-            field=f"pools.{pool}",
-            cure="correct these keys of the pool in the config file",
-        )
+    refuse_wrong_keys(pool, problems)
     return parsed
 
 
@@ -100,12 +94,6 @@ def _text(value: Any) -> str:
 
 def _name(value: Any) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
-        raise ValueError
-    return value
-
-
-def _path(value: Any) -> str:
-    if not isinstance(value, str) or not value.startswith("/"):
         raise ValueError
     return value
 
@@ -123,14 +111,8 @@ def _isolation(value: Any) -> Isolation:
     return level
 
 
-def _texts(value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(each, str) for each in value.values()):
-        raise ValueError
-    return dict(value)
-
-
 def _labels(value: Any) -> dict[str, str]:
-    labels = _texts(value)
+    labels = table_of_texts(value)
     for key, each in labels.items():
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(each):
             raise ValueError
@@ -163,58 +145,16 @@ def _protocols(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def _one_of(*words: str) -> Callable[[Any], str]:
-    def parse(value: Any) -> str:
-        if value not in words:
-            raise ValueError
-        return str(value)
-
-    return parse
-
-
-def _whole(least: int, most: int) -> Callable[[Any], int]:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise ValueError
-        return value
-
-    return parse
-
-
-def _seconds(most: float) -> Callable[[Any], float]:
-    def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise ValueError
-        return float(value)
-
-    return parse
-
-
-def _cpu(value: Any) -> int:
-    if isinstance(value, bool):
-        raise ValueError
-    millis = int(value[:-1]) if isinstance(value, str) and value.endswith("m") else round(float(value) * 1000)
-    if millis <= 0:
-        raise ValueError
-    return millis
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError
-    return value
-
-
 _KUBERNETES_NAME = "a name of Kubernetes: lower-case letters, digits, dashes and dots"
-_KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
-    "kubeconfig": ("kubeconfig", _path, "the absolute path of a kubeconfig file"),
+_KEYS: Keys = {
+    "kubeconfig": ("kubeconfig", path, "the absolute path of a kubeconfig file"),
     "context": ("context", _text, "the name of a context in the kubeconfig"),
     "namespace": ("namespace", _name, _KUBERNETES_NAME),
     "image": ("image", _text, "an image reference"),
     "default_image": ("default_image", _text, "an image reference"),
     "isolation": ("isolation", _isolation, "'container' or 'microvm'"),
     "runtime_class": ("runtime_class", _name, _KUBERNETES_NAME),
-    "labels": ("labels", _texts, "a table of texts"),
+    "labels": ("labels", table_of_texts, "a table of texts"),
     "node_selector": ("node_selector", _labels, "a table of node labels"),
     "tolerations": ("tolerations", _tolerations, "a list of tables with key, operator, value, effect"),
     "priority_class": ("priority_class", _name, _KUBERNETES_NAME),
@@ -222,19 +162,19 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
     "image_pull_secrets": ("image_pull_secrets", _names, "a list of names of Secrets in the namespace"),
     "image_pull_policy": (
         "image_pull_policy",
-        _one_of(*_PULL_POLICIES),
+        one_of(*_PULL_POLICIES),
         f"one of {', '.join(_PULL_POLICIES)}",
     ),
     "job_labels": ("job_labels", _job_labels, "a table of labels for the Job, none of them Runyard's own"),
     "pod_template": ("pod_template", check_template, "a table with `metadata` and `spec` of a pod"),
-    "user_id": ("user_id", _whole(1, 2_000_000_000), "a user id from 1"),
-    "cpu": ("cpu_millis", _cpu, "cores, such as 64 or '500m'"),
-    "memory": ("memory_bytes", parse_size, "a size, such as '256Gi'"),
-    "disk_max": ("disk_bytes_max", parse_size, "a size, such as '10Gi'"),
-    "kill_grace": ("kill_grace_s", _seconds(3600), "seconds from 0 to 3600"),
+    "user_id": ("user_id", whole(1, 2_000_000_000), "a user id from 1"),
+    "cpu": ("cpu_millis", some_cores, "cores, such as 64 or '500m'"),
+    "memory": ("memory_bytes", size, "a size, such as '256Gi'"),
+    "disk_max": ("disk_bytes_max", size, "a size, such as '10Gi'"),
+    "kill_grace": ("kill_grace_s", seconds(3600), "seconds from 0 to 3600"),
     "suspended_max": (
         "suspended_s",
-        _seconds(365 * 86400),
+        seconds(365 * 86400),
         "seconds that a Job may be held back in the cluster",
     ),
     "git_protocols": (
@@ -243,6 +183,6 @@ _KEYS: dict[str, tuple[str, Callable[[Any], Any], str]] = {
         f"a list of {', '.join(each for each in GIT_PROTOCOLS if each != 'file')}",
     ),
     "git_credentials": ("git_credentials", parse_git_credentials, WANTED),
-    "git_ca_file": ("git_ca_file", _path, "the absolute path of a PEM file"),
-    "allow_private_addresses": ("allow_private_addresses", _boolean, "true or false"),
+    "git_ca_file": ("git_ca_file", path, "the absolute path of a PEM file"),
+    "allow_private_addresses": ("allow_private_addresses", boolean, "true or false"),
 }

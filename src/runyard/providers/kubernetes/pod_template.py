@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from runyard.providers.kubernetes.layout import COLLECT, MANAGED_BY, PREPARE, ROOT, STEP_PREFIX
+from runyard.providers.option_values import WrongWithin
 
 STEP = "step"
 _MERGE_KEYS = {
@@ -47,13 +48,8 @@ _NEVER = {
 }
 
 
-class TemplateProblem(Exception):
-    """`path` as in `spec.containers[step].command`; `words` say what is wrong and what to do."""
-
-    def __init__(self, path: str, words: str) -> None:
-        super().__init__(f"{path}: {words}")
-        self.path = path
-        self.words = words
+class TemplateProblem(WrongWithin):
+    """`place` as in `spec.containers[step].command`."""
 
 
 def check_template(template: Any) -> dict[str, Any]:
