@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runyard.providers.kubernetes.layout import MANAGED_BY, NETWORK, RUNYARD
+from runyard.providers.kubernetes.layout import MANAGED_BY, NETWORK, NETWORK_FETCH, RUNYARD
 from runyard.providers.kubernetes.rights import RIGHTS
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -40,9 +40,14 @@ def pod_specs() -> list[Document]:
 
 def test_the_role_grants_exactly_what_the_provider_uses() -> None:
     granted = {
-        (verb, resource) for rule in named("Role", "runyard")["rules"] for resource in rule["resources"] for verb in rule["verbs"]
+        (verb, resource)
+        for rule in named("Role", "runyard")["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
     }
-    used = {tuple(right.words.split(" ")) for right in RIGHTS if right.kind.plural not in OF_THE_WHOLE_CLUSTER}
+    used = {
+        tuple(right.words.split(" ")) for right in RIGHTS if right.kind.plural not in OF_THE_WHOLE_CLUSTER
+    }
     assert granted == used
 
 
@@ -54,7 +59,10 @@ def test_the_role_is_bound_to_the_account_that_the_service_has() -> None:
 
 
 def test_every_pod_satisfies_the_strictest_level_of_its_namespace() -> None:
-    assert named("Namespace", "runyard")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert (
+        named("Namespace", "runyard")["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+        == "restricted"
+    )
     for spec in pod_specs():
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -70,7 +78,10 @@ def test_only_the_service_holds_a_token_of_the_cluster() -> None:
 
 
 def test_policies_select_the_pods_of_jobs_by_what_the_provider_writes_on_them() -> None:
-    closed, opened = named("NetworkPolicy", "runyard-jobs-closed"), named("NetworkPolicy", "runyard-jobs-open")
+    closed, opened = (
+        named("NetworkPolicy", "runyard-jobs-closed"),
+        named("NetworkPolicy", "runyard-jobs-open"),
+    )
     for policy in (closed, opened):
         assert policy["spec"]["podSelector"]["matchLabels"] == {MANAGED_BY: RUNYARD}
     assert closed["spec"]["policyTypes"] == ["Ingress", "Egress"]
@@ -78,6 +89,8 @@ def test_policies_select_the_pods_of_jobs_by_what_the_provider_writes_on_them() 
     assert "egress" not in closed["spec"]
     [expression] = opened["spec"]["podSelector"]["matchExpressions"]
     assert expression == {"key": NETWORK, "operator": "NotIn", "values": ["none"]}
+    # The workspace of a job without a network may come over one.
+    assert NETWORK_FETCH not in expression["values"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +102,9 @@ def test_a_job_with_an_open_network_reaches_neither_metadata_nor_private_address
     wanted = ipaddress.ip_address(address)
     to_anybody = named("NetworkPolicy", "runyard-jobs-open")["spec"]["egress"][0]["to"]
     blocks = [peer["ipBlock"] for peer in to_anybody]
-    [excepted] = [one["except"] for one in blocks if ipaddress.ip_network(one["cidr"]).version == wanted.version]
+    [excepted] = [
+        one["except"] for one in blocks if ipaddress.ip_network(one["cidr"]).version == wanted.version
+    ]
     assert any(wanted in ipaddress.ip_network(each) for each in excepted)
 
 

@@ -1,4 +1,4 @@
-"""deploy/kubernetes in a real cluster, with nothing configured: the service makes its pool, and a new pod of it adopts."""
+"""deploy/kubernetes in a real cluster, nothing configured: the service makes its pool, and its next pod adopts."""
 
 from __future__ import annotations
 

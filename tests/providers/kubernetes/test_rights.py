@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from runyard.providers.kubernetes import cluster_facts, provider as provider_module
+from runyard.providers.kubernetes import cluster_facts
+from runyard.providers.kubernetes import provider as provider_module
 from runyard.providers.kubernetes.provider import KubernetesProvider
 from runyard.providers.port import AttemptRequest
 from runyard.testing.conformance import FarProviderConformance  # noqa: F401 -- first, for pytest rewrites it

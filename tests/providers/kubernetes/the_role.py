@@ -52,8 +52,9 @@ def _rules_without(words: str) -> Iterator[Document]:
 async def live_a_whole_life(
     world: FarProviderWorld, provider: Provider, leave: Callable[[AttemptRequest], None] = lambda _: None
 ) -> Provider:
-    """`leave` plays what a job left as its artifact, where none really runs. A check, a job whose log and artifact come, a start whose reply is lost, a stop before a start, an adoption, a
-    stop, the listing and the end of all. Returns the provider that adopted."""
+    """A check, a job whose log and artifact come, a start whose reply is lost, a stop before a start, an adoption, a
+    stop, the listing and the end of all. `leave` plays what a job left as its artifact, where none really runs. Returns
+    the provider that adopted."""
     assert (await provider.can_dequeue(world.requirements)).kind is AvailabilityKind.NOW
     wrong = [finding for finding in await provider.check() if not finding.ok]
     assert not wrong
