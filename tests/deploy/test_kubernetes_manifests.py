@@ -51,6 +51,12 @@ def test_the_role_grants_exactly_what_the_provider_uses() -> None:
     assert granted == used
 
 
+def test_what_no_role_can_grant_is_nothing_that_a_pool_needs() -> None:
+    of_the_cluster = [right for right in RIGHTS if right.kind.plural in OF_THE_WHOLE_CLUSTER]
+    assert {right.kind.plural for right in of_the_cluster} == OF_THE_WHOLE_CLUSTER
+    assert all(right.is_optional for right in of_the_cluster)
+
+
 def test_the_role_is_bound_to_the_account_that_the_service_has() -> None:
     [subject] = named("RoleBinding", "runyard")["subjects"]
     account = named("Deployment", "runyard")["spec"]["template"]["spec"]["serviceAccountName"]
