@@ -38,6 +38,7 @@ from runyard.wire.requests import Bound, QueuePut, TenantPut
 from runyard.wire.units import Duration, Size
 
 SYSTEM_FILE = Path("/etc/runyard/runyard.toml")
+SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 DAY_S = 86400.0
 _KEY_ITSELF = re.compile(r"[0-9a-fA-F]{64}|[A-Za-z0-9+/_-]{43}=?")
 
@@ -286,8 +287,9 @@ class Settings(BaseSettings):
 
     @property
     def pools_in_force(self) -> Mapping[str, PoolSection]:
-        """The configured pools; with none, one `local` pool that works. What holds for all workspaces is in each."""
-        pools = self.pools or {"local": PoolSection(provider="local")}
+        """The configured pools; with none, one that works: `kubernetes` in a pod with a service account, `local`
+        elsewhere. What holds for all workspaces is in each."""
+        pools = self.pools or _pool_of_this_place(os.environ)
         return {name: self._with_protocols(section) for name, section in pools.items()}
 
     def _with_protocols(self, section: PoolSection) -> PoolSection:
@@ -304,6 +306,12 @@ class Settings(BaseSettings):
     @property
     def ledger_url(self) -> str:
         return self.ledger.url or f"sqlite://{(self.data / 'ledger.sqlite').absolute()}"
+
+
+def _pool_of_this_place(environ: Mapping[str, str]) -> dict[str, PoolSection]:
+    is_pod = bool(environ.get("KUBERNETES_SERVICE_HOST")) and SERVICE_ACCOUNT_TOKEN.exists()
+    name = "kubernetes" if is_pod else "local"
+    return {name: PoolSection(provider=name)}
 
 
 def default_data_directory(environ: Mapping[str, str]) -> Path:

@@ -125,6 +125,22 @@ def test_without_pools_the_local_one_is_in_force() -> None:
 
 
 @pytest.mark.parametrize(
+    ("address", "has_token", "pool"),
+    [("10.96.0.1", True, "kubernetes"), ("10.96.0.1", False, "local"), ("", True, "local")],
+)
+def test_without_pools_a_pod_with_a_service_account_has_one_of_its_cluster(
+    address: str, has_token: bool, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tmp_path / "token"
+    if has_token:
+        token.write_text("secret")
+    monkeypatch.setattr("runyard.config.SERVICE_ACCOUNT_TOKEN", token)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", address)
+    pools = load().pools_in_force
+    assert {name: section.provider for name, section in pools.items()} == {pool: pool}
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ('[pools.x]\nprovider = "cloud"', "'cloud'"),

@@ -250,7 +250,9 @@ class World:
         base = str(self.client.base_url).rstrip("/").replace("http", "ws", 1)
         url = f"{base}{self.core}/pods/{pod}/exec?{urlencode(pairs)}"
         answer = ExecAnswer()
-        async with connect(url, subprotocols=list(protocols), max_size=None, **self.socket_options) as socket:  # type: ignore[arg-type]
+        options = {**self.socket_options}
+        options["additional_headers"] = {**options.get("additional_headers", {}), **self.headers}
+        async with connect(url, subprotocols=list(protocols), max_size=None, **options) as socket:  # type: ignore[arg-type]
             answer.protocol = str(socket.subprotocol)
             if stdin is not None:
                 await socket.send(b"\x00" + stdin)

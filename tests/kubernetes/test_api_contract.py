@@ -1064,6 +1064,17 @@ async def test_an_exec_answers_by_channel_and_ends_with_a_status(world: World) -
     assert much.stdout == bytes(300 << 10)
 
 
+async def test_a_websocket_needs_the_right_to_create_an_exec_beside_that_to_get_it(world: World) -> None:
+    name = await exec_pod(world)
+    rule = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["get"]}
+
+    async with world.as_user("somebody", [rule]) as somebody:
+        with pytest.raises(InvalidStatus) as refused:
+            await somebody.exec(name, "main", "/bin/busybox", "true")
+
+    assert refused.value.response.status_code == 403
+
+
 async def test_stdin_ends_by_the_close_channel(world: World) -> None:
     name = await exec_pod(world)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runyard.model.errors import InvalidRequest
-from runyard.model.job import FileSource, JobSpec, Step, Workspace
+from runyard.model.job import FileSource, GitSource, JobSpec, Step, Workspace
 from runyard.model.requirements import Requirements
 from runyard.providers.kubernetes.manifest import (
     PoolFacts,
@@ -152,3 +152,23 @@ def test_names_in_the_documents_are_valid_for_a_cluster():
     assert len(set(names)) == 201
     assert all(re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name) for name in names)
     assert len(json.dumps(document)) < 1_000_000  # what the API server's store takes of one object is 1.5 MB
+
+
+@pytest.mark.parametrize(
+    ("network", "workspace", "label"),
+    [
+        ("none", Workspace(), "none"),
+        ("none", Workspace(files=(FileSource(path="a", content_base64="YQ=="),)), "none"),
+        (
+            "none",
+            Workspace(files=(FileSource(path="a", url="https://example.test/a", sha256="0" * 64),)),
+            "fetch",
+        ),
+        ("none", Workspace(git=GitSource(url="https://example.test/r.git")), "fetch"),
+        ("open", Workspace(git=GitSource(url="https://example.test/r.git")), "open"),
+        ("open", Workspace(), "open"),
+    ],
+)
+def test_the_label_for_network_policies_says_what_the_pod_needs(network, workspace, label):
+    spec = replace(SMALL, workspace=workspace, requirements=Requirements(network=network))
+    assert manifest(spec)["spec"]["template"]["metadata"]["labels"]["runyard.dev/network"] == label

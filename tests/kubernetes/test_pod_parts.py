@@ -10,7 +10,7 @@ import tarfile
 import pytest
 
 from runyard.host.plan import Plan
-from runyard.model.job import FileSource, JobSpec, Workspace
+from runyard.model.job import FileSource, JobSpec, NamedCache, Workspace
 from runyard.providers.kubernetes.manifest import PoolFacts, input_secret
 from runyard.providers.kubernetes.options import KubernetesOptions
 from runyard.providers.kubernetes.pod.collect import write_bundle
@@ -48,6 +48,13 @@ def test_prepare_makes_all_that_the_steps_need(tmp_path):
     assert sorted(each.name for each in (tmp_path / "results").iterdir()) == ["000", "001"]
     assert sorted(each.name for each in (tmp_path / "files").iterdir()) == ["outputs", "tmp", "workspace"]
     assert all(os.access(tmp_path / "bin" / name, os.X_OK) for name in ("busybox", "step.sh"))
+
+
+def test_a_cache_that_no_pod_keeps_is_said_in_the_log_and_costs_nothing(tmp_path):
+    cache = (NamedCache(key="deps", path="node_modules"),)
+    done = prepare(tmp_path, JobSpec(steps=(shell("true"),), cache=cache))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "keeps no named caches: node_modules" in done.stdout
 
 
 def test_a_workspace_that_cannot_be_made_is_said_within_the_kubelets_bound(tmp_path):

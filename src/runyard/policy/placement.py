@@ -49,13 +49,13 @@ def misfit(requirements: Requirements, pool: PoolSettings) -> str | None:
             f"the job demands {_mebibytes(requirements.disk_bytes)}"
         )
     if requirements.network == NETWORK_ALLOW and not pool.has_network_allow:
-        return f"pool '{pool.name}' cannot keep a job to a list of names and networks (network.allow)"
+        return f"pool '{pool.name}' cannot keep a job to a list of names and networks (network.allow); a local pool can"
     if requirements.network == NETWORK_OPEN and not pool.has_network_open:
         return f"pool '{pool.name}' cannot give a network, the job demands network {requirements.network}"
     if requirements.needs_images and not pool.has_images:
         return f"pool '{pool.name}' cannot run a step in an image, and the job names one"
     if requirements.needs_services and not pool.has_services:
-        return f"pool '{pool.name}' cannot run services beside a job, and the job has some"
+        return f"pool '{pool.name}' cannot run services beside a job, and the job has some; a local pool can"
     return _label_misfit(requirements, pool)
 
 

@@ -17,6 +17,7 @@ class Account:
     rules: list[Json]
     namespace: str | None = None
     used: set[tuple[str, str, str]] = field(default_factory=set)
+    refused: set[tuple[str, str, str]] = field(default_factory=set)
 
     def allows(self, verb: str, group: str, resource: str, namespace: str | None, name: str = "") -> bool:
         if self.namespace is not None and namespace != self.namespace:
@@ -87,6 +88,7 @@ class AccessTable:
         if account.allows(verb, resource.group, asked, namespace, name):
             account.used.add((resource.group, asked, verb))
             return
+        account.refused.add((resource.group, asked, verb))
         raise self._refusal(account, verb, resource, asked, namespace, name)
 
     def _refusal(

@@ -85,10 +85,12 @@ class Api:
         )
         if verb not in served or (verb in {"update", "patch"} and not target.name):
             raise method_not_allowed()
-        self._access.check(
-            account, verb, target.resource,
-            subresource=target.subresource, namespace=target.namespace, name=target.name,
-        )  # fmt: skip
+        has_two = target.subresource == "exec" and verb == "get" and self._cluster.features.exec_needs_create
+        for needed in (verb, "create") if has_two else (verb,):
+            self._access.check(
+                account, needed, target.resource,
+                subresource=target.subresource, namespace=target.namespace, name=target.name,
+            )  # fmt: skip
         if target.subresource not in {"", "status"}:
             return self._pod_stream(target, request)
         return self._verb(verb, target, request, account)

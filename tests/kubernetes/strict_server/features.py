@@ -16,6 +16,7 @@ class Features:
     `field_warnings`: unknown fields are told of, and fieldValidation=Strict is obeyed (1.25).
     `pod_batch_s`: what the Job controller waits before it looks at a pod's change; `phase_lag_s`: what the kubelet
     waits between the end of the last container and the pod's phase. Both measured on 1.36.2, absent on 1.20.2.
+    `exec_needs_create`: a websocket's GET of pods/exec takes the right to create it too (1.35).
     """
 
     major: str = "1"
@@ -27,6 +28,7 @@ class Features:
     target_conditions: bool = True
     tracking_finalizers: bool = True
     field_warnings: bool = True
+    exec_needs_create: bool = True
     pod_batch_s: float = 1.0
     phase_lag_s: float = 1.0
     refused: frozenset[str] = frozenset()
@@ -43,6 +45,7 @@ OLD = Features(
     target_conditions=False,
     tracking_finalizers=False,
     field_warnings=False,
+    exec_needs_create=False,
     pod_batch_s=0.0,
     phase_lag_s=0.0,
 )

@@ -9,7 +9,9 @@ INSTALLATION, POOL, JOB, ATTEMPT = (
     "runyard.dev/job",
     "runyard.dev/attempt",
 )
-NETWORK = "runyard.dev/network"
+NETWORK, NETWORK_FETCH = "runyard.dev/network", "fetch"
+"""On the pod, for NetworkPolicies: what the job's requirements say; `fetch` for a job with none whose workspace is
+fetched, because a policy cannot tell the containers of a pod apart."""
 (
     JOB_ID,
     TENANT,

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from runyard.host.cgroups import Limits
 from runyard.host.disk_watch import DiskLimits
-from runyard.host.plan import FetchRules, Plan, PlanCredential, PlanFile, PlanGit
+from runyard.host.plan import FetchRules, Plan, PlanCache, PlanCaches, PlanCredential, PlanFile, PlanGit
 from runyard.model.attempt import AttemptKey
+from runyard.model.egress import NETWORK_NONE
 from runyard.model.errors import InvalidRequest
 from runyard.model.job import JobSpec, Step
 from runyard.model.requirements import Requirements
@@ -223,8 +224,19 @@ def _plan(
             allow_private_addresses=options.allow_private_addresses,
             ca_file=f"{layout.INPUT}/authorities.pem" if has_authorities else None,
         ),
+        caches=_caches(spec),
         artifacts=spec.artifacts,
         outputs=dict(spec.outputs),
+    )
+
+
+def _caches(spec: JobSpec) -> PlanCaches | None:
+    """Off, for a pod has nowhere to keep them: prepare says so."""
+    if not spec.cache:
+        return None
+    entries = tuple(PlanCache(key=each.key, path=each.path) for each in spec.cache)
+    return PlanCaches(
+        directory="", tenant=spec.tenant, queue=spec.queue, bytes_max=0, entry_bytes_max=0, entries=entries
     )
 
 
@@ -297,7 +309,7 @@ def _pod(attempt: AttemptRequest, options: KubernetesOptions, facts: PoolFacts) 
     ):
         if value:
             pod[name] = value
-    labels = {**_labels(attempt.key, facts), layout.NETWORK: spec.requirements.network}
+    labels = {**_labels(attempt.key, facts), layout.NETWORK: _network(spec)}
     return {"metadata": {"labels": labels, "annotations": _annotations(attempt)}, "spec": pod}
 
 
@@ -428,6 +440,12 @@ def _node_selector(requirements: Requirements, options: KubernetesOptions) -> di
     if requirements.arch is not None:
         selector["kubernetes.io/arch"] = _ARCHITECTURES.get(requirements.arch, requirements.arch)
     return selector
+
+
+def _network(spec: JobSpec) -> str:
+    is_fetched = spec.workspace.git is not None or any(file.url for file in spec.workspace.files)
+    network = spec.requirements.network
+    return layout.NETWORK_FETCH if network == NETWORK_NONE and is_fetched else network
 
 
 def _labels(key: AttemptKey, facts: PoolFacts) -> dict[str, str]:

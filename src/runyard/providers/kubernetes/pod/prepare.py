@@ -81,6 +81,9 @@ def make_workspace(plan: Plan, files: str, stopping: _Stopping) -> None:
         except OSError as error:
             raise WorkspaceFailed(f"workspace.git: {error}") from None
     workspace.write_files(place, setup)
+    if plan.caches is not None:
+        paths = ", ".join(entry.path for entry in plan.caches.entries)
+        setup.say(f"runyard: this pool keeps no named caches: {paths} is as the workspace has it")
 
 
 def _check_out(place: Place, setup: Setup) -> None:
