@@ -282,3 +282,12 @@ def test_what_listens_is_read_from_the_kernels_table():
     assert missing_ports(found, "127.0.1.2", (5432, 80)) == (80,)
     v6 = "sl\n 0: 00000000000000000000000000000000:1F90 0:0 0A\n 1: 0000000000000000FFFF00000101007F:0051 0:0 0A\n"
     assert parse_listeners(v6) == {("::", 8080), ("127.0.1.1", 81)}
+
+
+async def test_a_directory_that_holds_a_nul_makes_no_options_of_what_follows_it(world, layers):
+    """An image says the directory of its program, and bubblewrap's arguments are parted by NULs."""
+    hostile = service("hostile", "ls /mnt; exec sleep 100", directory="/\0--bind\0/etc\0/mnt")
+    ran = await world.run(sh("sleep 0.2"), **with_services(layers, hostile))
+    assert ran.log("s000") == b""
+    assert (ran.outcome.kind, ran.code) == (OutcomeKind.FAILED, "service")
+    assert "a path or a variable holds a NUL character" in ran.message

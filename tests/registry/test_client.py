@@ -42,6 +42,27 @@ async def test_an_image_is_resolved_to_digests_layers_and_config(registry, clien
     assert (resolved.config.working_dir, resolved.config.user) == ("/src", "1000:1000")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"WorkingDir": "/\0--bind\0/\0/mnt"},
+        {"WorkingDir": "/\ud800"},
+        {"User": "0\0"},
+        {"Cmd": ["/bin/sh", "a\0b"]},
+        {"Entrypoint": ["\udcff"]},
+    ],
+)
+async def test_a_config_of_texts_that_no_program_can_be_given_is_refused(registry, client, image, config) -> None:
+    registry.put_image(**config)
+    with pytest.raises(RegistryCorrupt, match="the config holds"):
+        await client.resolve(image, platform=AMD64)
+
+
+async def test_variables_that_none_can_carry_are_left_out(registry, client, image) -> None:
+    registry.put_image(Env=["A=1", "B=\0", "C=\ud800", "D\0=1"])
+    assert (await client.resolve(image, platform=AMD64)).config.env == {"A": "1"}
+
+
 async def test_an_index_leads_to_the_platform_s_image(registry, client, image) -> None:
     amd = registry.put_image(tag="amd")
     arm = registry.put_image(tag="arm", layers=(b"arm",), architecture="arm64")

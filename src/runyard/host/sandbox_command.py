@@ -13,7 +13,7 @@ from runyard.host.attempt_directory import AttemptDirectory
 from runyard.host.cgroups import AttemptCgroup
 from runyard.host.images.ids import ROOT_CAPABILITIES
 from runyard.host.images.roots import GENERATED, ImageRoots
-from runyard.host.mount_points import prepare
+from runyard.host.mount_points import HostileRoot, prepare
 from runyard.host.plan import NETWORK_OPEN, Plan, PlanImage, PlanStep
 from runyard.host.process import OPEN_FILES_MAX, Identity
 from runyard.host.sandbox import (
@@ -175,7 +175,7 @@ def bubblewrap(
         block=block[0] if block[0] >= 0 else None,
         user_namespace=namespace,
     )
-    arguments = b"\0".join(os.fsencode(option) for option in options(sandbox, descriptors)) + b"\0"
+    arguments = _joined(options(sandbox, descriptors))
     arguments_fd = _memory_file("arguments", arguments)
     return Command(
         argv=[place.plan.bwrap, "--args", str(arguments_fd), "--", *command],
@@ -185,6 +185,13 @@ def bubblewrap(
         status_read=status_read,
         block_write=block[1],
     )
+
+
+def _joined(arguments: Sequence[str]) -> bytes:
+    """As `--args` takes them. A NUL within one would make bubblewrap options of what follows it, whoever let it in."""
+    if any("\0" in argument for argument in arguments):
+        raise HostileRoot("a path or a variable holds a NUL character; nothing was started")
+    return b"".join(os.fsencode(argument) + b"\0" for argument in arguments)
 
 
 def _sandbox(place: Place, step: PlanStep, extras: Extras) -> Sandbox:

@@ -196,7 +196,7 @@ def parse_config(document: Mapping[str, Any], platform: Platform, what: str) -> 
     if not isinstance(config, dict):
         raise RegistryCorrupt(f"{what}: the config's `config` is no object")
     parsed = ImageConfig(
-        env=_environment(_texts(config.get("Env"), what)),
+        env=_environment(config.get("Env") or [], what),
         entrypoint=_texts(config.get("Entrypoint"), what),
         cmd=_texts(config.get("Cmd"), what),
         working_dir=_text(config.get("WorkingDir"), what),
@@ -257,7 +257,7 @@ def _platform_text(stated: Mapping[str, Any]) -> str:
 def _texts(value: Any, what: str) -> tuple[str, ...]:
     if value is None:
         return ()
-    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+    if isinstance(value, list) and all(isinstance(part, str) and _is_plain(part) for part in value):
         return tuple(value)
     raise RegistryCorrupt(f"{what}: the config holds {value!r:.80} where a list of texts belongs")
 
@@ -273,9 +273,14 @@ def _tcp_ports(value: Any) -> tuple[int, ...]:
 
 
 def _text(value: Any, what: str) -> str:
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and _is_plain(value)):
         return value or ""
     raise RegistryCorrupt(f"{what}: the config holds {value!r:.80} where a text belongs")
+
+
+def _is_plain(text: str) -> bool:
+    """No NUL, which would end an argument and begin another one, and no half of a character, which no path can hold."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _labels(value: Any, what: str) -> dict[str, str]:
@@ -286,6 +291,9 @@ def _labels(value: Any, what: str) -> dict[str, str]:
     raise RegistryCorrupt(f"{what}: the config's labels are no texts")
 
 
-def _environment(lines: Sequence[str]) -> dict[str, str]:
+def _environment(lines: Any, what: str) -> dict[str, str]:
+    """Without what no variable can carry."""
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise RegistryCorrupt(f"{what}: the config holds {lines!r:.80} where a list of texts belongs")
     pairs = (line.partition("=") for line in lines)
-    return {name: value for name, _, value in pairs if name and "\0" not in name + value}
+    return {name: value for name, _, value in pairs if name and _is_plain(name + value)}
