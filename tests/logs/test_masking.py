@@ -181,3 +181,18 @@ def test_a_secret_without_its_last_newline_is_masked_in_every_form():
 
 def test_lower_case_hex_is_masked():
     assert forms_of(b"a/b?c d") >= {b"a%2fb%3fc%20d", b"a%2Fb%3Fc%20d", b"a%2Fb%3Fc+d"}
+
+
+def test_knowing_forms_compares_each_with_one_other():
+    """A value of 64 KiB has up to nine thousand lines, and the service learns them on its event loop."""
+
+    class Counted(bytes):
+        compared = 0
+
+        def startswith(self, *arguments) -> bool:
+            Counted.compared += 1
+            return super().startswith(*arguments)
+
+    forms = [Counted(b"%05d" % number) for number in range(2000)]
+    assert len(Bare(forms).forms) == 2000
+    assert Counted.compared <= 2 * len(forms)

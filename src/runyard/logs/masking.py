@@ -51,12 +51,15 @@ class Masks:
         """Of forms that begin alike the shortest is looked for, and the others where it was found: a pass less each."""
         self.forms: tuple[bytes, ...] = tuple(sorted(forms, key=len, reverse=True))
         self._longer: dict[bytes, list[bytes]] = {}
-        for form in reversed(self.forms):
-            root = next((root for root in self._longer if form.startswith(root)), None)
-            if root is None:
-                self._longer[form] = []
+        root = None
+        for form in sorted(self.forms):  # what begins with a form comes right after it
+            if root is None or not form.startswith(root):
+                root = form
+                self._longer[root] = []
             else:
-                self._longer[root].insert(0, form)
+                self._longer[root].append(form)
+        for longer in self._longer.values():
+            longer.sort(key=len, reverse=True)
 
     def mask(self, text: bytes) -> bytes:
         """Of a text that is there as a whole."""
