@@ -19,6 +19,9 @@ from runyard.model.egress import EgressRule
 
 NFT_S = 10
 REFUSED_MAX = 256
+NAMED_MAX = 16_384
+"""Addresses that names have open at once: whoever owns one below a star could name new ones for ever, each for a day,
+in the kernel's memory."""
 _TABLE = "inet runyard"
 _PORTS = "meta l4proto { tcp, udp }"
 
@@ -83,8 +86,8 @@ def ruleset(rules: Sequence[EgressRule], closed: Iterable[str]) -> str:
     return "\n".join(
         [
             f"table {_TABLE} {{",
-            "set named { type ipv4_addr; flags timeout; }",
-            "set named_ports { type ipv4_addr . inet_service; flags timeout; }",
+            f"set named {{ type ipv4_addr; flags timeout; size {NAMED_MAX}; }}",
+            f"set named_ports {{ type ipv4_addr . inet_service; flags timeout; size {NAMED_MAX}; }}",
             f"set refused {{ type ipv4_addr . inet_proto . inet_service; flags dynamic; size {REFUSED_MAX}; }}",
             "chain out {",
             "type filter hook output priority filter; policy drop;",

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from runyard.host.linux import boottime, die_with_parent, set_process_name
 from runyard.host.network.dns_messages import (
+    ADDRESSES_MAX,
     NOERROR,
     NXDOMAIN,
     SERVFAIL,
@@ -37,6 +38,7 @@ OPEN_S_MIN, OPEN_S_MAX, OPEN_MARGIN_S = 60, 86_400, 30
 yet to connect to it."""
 NOT_FOUND_S = 5
 LOOKUPS_MAX = 64
+ASKERS_MAX = 64  # of each; a job could ask again and again while a name server is slow, and who gets no answer does
 CACHE_MAX = 2000
 QUERY_BYTES_MAX = 1500
 TELL_MAX = 200  # lines; a job could ask for other names for ever
@@ -112,7 +114,9 @@ class Resolver:
             left = Found(code=found.code, addresses=found.addresses, ttl_s=int(until - now))
             self._answer(query, asker, left)
         elif query.name in self._waiting:
-            self._waiting[query.name].askers.append((query, asker))
+            askers = self._waiting[query.name].askers
+            if len(askers) < ASKERS_MAX:
+                askers.append((query, asker))
         elif len(self._waiting) >= LOOKUPS_MAX:
             self._answer(query, asker, Found(code=SERVFAIL))
         else:
@@ -141,7 +145,7 @@ class Resolver:
         """The addresses that may be reached, once they are."""
         parsed = [ipaddress.IPv4Address(address) for address in found.addresses]
         closed = [each for each in parsed if any(each in network for network in self._closed)]
-        open_ = tuple(str(each) for each in parsed if each not in closed)
+        open_ = tuple(str(each) for each in parsed if each not in closed)[:ADDRESSES_MAX]
         for address in closed:
             self._tell({"name": name, "closed": str(address)})
         if not open_:
