@@ -291,3 +291,11 @@ async def test_a_directory_that_holds_a_nul_makes_no_options_of_what_follows_it(
     assert ran.log("s000") == b""
     assert (ran.outcome.kind, ran.code) == (OutcomeKind.FAILED, "service")
     assert "a path or a variable holds a NUL character" in ran.message
+
+
+async def test_the_words_of_a_service_that_could_not_be_run_are_cut_whole(world, layers):
+    """They come from its keeper as JSON, in which each of these letters takes six bytes."""
+    lost = service("lost", "exec sleep 100", directory="/" + "\u00e9" * 900)
+    ran = await world.run(sh("sleep 5"), **with_services(layers, lost))
+    assert (ran.outcome.kind, ran.code) == (OutcomeKind.FAILED, "service")
+    assert "service 'lost' could not be run: Can't chdir to /\u00e9\u00e9" in ran.message

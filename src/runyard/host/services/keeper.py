@@ -23,6 +23,7 @@ from runyard.host.pump import AttemptLog
 from runyard.host.step import Command, Program
 
 REPORT_BYTES_MAX = 4096
+WORDS_MAX = 300  # characters, which JSON may write with twelve bytes each: a report is never cut
 
 
 class Keeper:
@@ -46,7 +47,7 @@ class Keeper:
             try:
                 os.close(self._report)
                 report = _keep(name, make_command, log, key, cgroup, kill_grace_s)
-                os.write(write_end, json.dumps(report).encode()[:REPORT_BYTES_MAX])
+                os.write(write_end, json.dumps(report).encode())
             finally:
                 os._exit(0)
         os.close(write_end)
@@ -116,10 +117,10 @@ def _keep(
         )
         end = program.run([], kill_grace_s=kill_grace_s)
     except (OSError, HostileRoot) as error:
-        return {"error": str(error)[:1000]}
+        return {"error": str(error)[:WORDS_MAX]}
     report: dict[str, Any] = {"exit_code": end.exit_code, "signal": end.signal}
     if end.setup_error is not None:
-        report["error"] = end.setup_error[:1000]
+        report["error"] = end.setup_error[:WORDS_MAX]
     if cgroup is not None and cgroup.counters().oom_kills:
         report["oom"] = True
     return report
