@@ -52,7 +52,9 @@ async def test_an_image_is_resolved_to_digests_layers_and_config(registry, clien
         {"Entrypoint": ["\udcff"]},
     ],
 )
-async def test_a_config_of_texts_that_no_program_can_be_given_is_refused(registry, client, image, config) -> None:
+async def test_a_config_of_texts_that_no_program_can_be_given_is_refused(
+    registry, client, image, config
+) -> None:
     registry.put_image(**config)
     with pytest.raises(RegistryCorrupt, match="the config holds"):
         await client.resolve(image, platform=AMD64)

@@ -38,7 +38,9 @@ OPEN_S_MIN, OPEN_S_MAX, OPEN_MARGIN_S = 60, 86_400, 30
 yet to connect to it."""
 NOT_FOUND_S = 5
 LOOKUPS_MAX = 64
-ASKERS_MAX = 64  # of each; a job could ask again and again while a name server is slow, and who gets no answer does
+ASKERS_MAX = (
+    64  # of each: a job could ask for ever while a name server is slow; who gets no answer asks again
+)
 CACHE_MAX = 2000
 QUERY_BYTES_MAX = 1500
 TELL_MAX = 200  # lines; a job could ask for other names for ever
