@@ -196,3 +196,32 @@ def test_knowing_forms_compares_each_with_one_other():
     forms = [Counted(b"%05d" % number) for number in range(2000)]
     assert len(Bare(forms).forms) == 2000
     assert Counted.compared <= 2 * len(forms)
+
+
+@settings(max_examples=300, deadline=None)
+@given(letters, st.integers(2, 9), st.just(b"") | letters, st.data())
+def test_forms_that_repeat_themselves_are_covered_as_by_looking_at_each_place(unit, times, rest, data):
+    form = unit * times + rest
+    pieces = st.one_of(st.just(unit), st.just(form), st.just(form[:-1]), st.just(rest), st.just(b"\xff"))
+    text = b"".join(data.draw(st.lists(pieces, max_size=20)))
+    forms = [form, form + b"\xff", form[:-1] + b"\xff"]
+    assert StreamMasker(Bare(forms)).feed(text + b"\xfe") == oracle(forms, text + b"\xfe")
+
+
+def test_a_form_that_repeats_itself_is_found_in_few_looks():
+    """Each look costs the length of the form: 65,000 of them held a log for 4 seconds per 64 KiB."""
+
+    class Counted(bytes):
+        looks = 0
+
+        def find(self, *arguments) -> int:
+            Counted.looks += 1
+            return super().find(*arguments)
+
+        def startswith(self, *arguments) -> bool:
+            Counted.looks += 1
+            return super().startswith(*arguments)
+
+    text = Counted(b"a" * 20_000)
+    assert Bare([b"a" * 10_000, b"a" * 10_000 + b"\n"]).covered(text) == [(0, 20_000)]
+    assert Counted.looks < 100

@@ -51,11 +51,12 @@ class Masks:
         """Of forms that begin alike the shortest is looked for, and the others where it was found: a pass less each."""
         self.forms: tuple[bytes, ...] = tuple(sorted(forms, key=len, reverse=True))
         self._longer: dict[bytes, list[bytes]] = {}
+        self._periods: dict[bytes, int] = {}
         root = None
         for form in sorted(self.forms):  # what begins with a form comes right after it
-            if root is None or not form.startswith(root):
+            if root is None or self._periods[root] or not form.startswith(root):
                 root = form
-                self._longer[root] = []
+                self._longer[root], self._periods[root] = [], _period(root)
             else:
                 self._longer[root].append(form)
         for longer in self._longer.values():
@@ -68,7 +69,9 @@ class Masks:
     def covered(self, text: bytes) -> list[Span]:
         """The runs of bytes that forms cover, in order; runs that touch are one."""
         return _merged(
-            span for root, longer in self._longer.items() for span in _occurrences(text, root, longer)
+            span
+            for root, longer in self._longer.items()
+            for span in _occurrences(text, root, longer, self._periods[root])
         )
 
     def undecided(self, text: bytes) -> int:
@@ -178,12 +181,32 @@ def _render(
     return b"".join([*parts, text[at:end]])
 
 
-def _occurrences(text: bytes, root: bytes, longer: list[bytes]) -> Iterator[Span]:
-    """Of a form, or, where one that goes on is there, of the longest such."""
+def _occurrences(text: bytes, root: bytes, longer: list[bytes], period: int) -> Iterator[Span]:
+    """Of a form, or, where one that goes on is there, of the longest such. Of a form with a `period` the occurrences
+    may lie so close that to find each of them takes the square of the time."""
     found = text.find(root)
     while found >= 0:
-        yield found, found + len(next((form for form in longer if text.startswith(form, found)), root))
-        found = text.find(root, found + 1)
+        last = _last_in_row(text, root, found, period) if period else found
+        yield found, last + len(next((form for form in longer if text.startswith(form, last)), root))
+        found = text.find(root, last + 1)
+
+
+def _period(form: bytes) -> int:
+    """After how many bytes `form` repeats itself to its end, at most half of it; 0: it does not. (Where its first
+    half comes again first is the only place: Fine and Wilf, 1965.)"""
+    period = form.find(form[: len(form) - len(form) // 2], 1)
+    return period if 0 < period <= len(form) // 2 and form.startswith(form[period:]) else 0
+
+
+def _last_in_row(text: bytes, form: bytes, found: int, period: int) -> int:
+    """Of the occurrences that follow the one at `found`, each a period later, the last."""
+    periods = len(form) // period
+    while periods:
+        if text.startswith(form, found + periods * period):
+            found += periods * period
+        else:
+            periods //= 2
+    return found
 
 
 def _merged(spans: Iterable[Span]) -> list[Span]:
