@@ -1,4 +1,4 @@
-"""The resolver beside an attempt with a list, asked by a job that wants its host's memory. Sockets on loopback; no root."""
+"""The resolver beside an attempt with a list, asked by a job that wants the memory of its host. No root is needed."""
 
 import socket
 import struct
