@@ -327,7 +327,7 @@ class Attempt:
             index=index,
             exit_code=end.exit_code,
             signal=end.signal,
-            why=end.why or end.setup_error,
+            why=end.why or self._secrets.masked(end.setup_error or "") or None,
         )
         return end
 
