@@ -35,12 +35,12 @@ def serve(
     drain
         Take nothing new, wait for what runs, then stop.
     """
-    from runyard.model.errors import OperatorError
+    from runyard.model.errors import OperatorError, ProviderError
 
     try:
         settings = _settings(config, data=data, host=host, port=port)
         _run(settings, drain=drain)
-    except OperatorError as error:
+    except (OperatorError, ProviderError) as error:
         print(f"runyard: {error.message}", file=sys.stderr)
         if error.cure:
             print(f"  cure: {error.cure}", file=sys.stderr)

@@ -17,7 +17,7 @@ from runyard.model.outcome import Outcome, OutcomeKind, ReasonCode
 from runyard.providers.docker import containers, names
 from runyard.providers.docker.artifacts import collect
 from runyard.providers.docker.client import (
-    EFFECT_S,
+    CREATE_S,
     DockerClient,
     Document,
     Listed,
@@ -108,7 +108,7 @@ class AttemptRun:
             if state is None or not await self._is_unfed(state):
                 await self._start_others(parts)
                 return None
-            if self._context.may_create(EFFECT_S):  # started again, it would find its input closed
+            if self._context.may_create(CREATE_S):  # started again, it would find its input closed
                 await self._client.remove_container(first.name)
         elif "begun" in parts:
             return None  # somebody removed it: nothing is started a second time
@@ -178,7 +178,7 @@ class AttemptRun:
             await self._create(names.steps_container(self._name, group.first), config)
 
     async def _create(self, name: str, config: Document) -> None:
-        if not self._context.may_create(EFFECT_S):
+        if not self._context.may_create(CREATE_S):
             raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a create would")
         try:
             await self._client.create_container(name, config)
@@ -200,7 +200,7 @@ class AttemptRun:
 
     async def _start_first(self, plan: bytes, packed: Packed) -> None:
         name = names.steps_container(self._name, 0)
-        if not self._context.may_create(EFFECT_S):
+        if not self._context.may_create(CREATE_S):
             raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a start would")
         await self._client.rename_container(self._name, names.begun_mark(self._name))
         async with self._client.feeding(name) as feed:

@@ -24,8 +24,10 @@ from runyard.model.errors import ConfigError, ProviderDenied, RunyardError, Unre
 
 CALL_S = 10.0
 """A call that the daemon answers from what it knows."""
+CREATE_S = 8.0
+"""A create or start of a container: less than what is left of a lease just before it is renewed (12 of 15 seconds)."""
 EFFECT_S = 25.0
-"""A create, start or removal: less than a lease, and than the 30 seconds after which dispatch concludes nothing."""
+"""Any other effect: less than the 30 seconds after which dispatch concludes nothing."""
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 _FRAME_BYTES = 8
 _CHUNK_BYTES = 256 * 1024
@@ -117,7 +119,7 @@ class DockerClient:
     async def create_container(self, name: str, config: Document) -> None:
         """Raises NameTaken, Missing (the image)."""
         await self._json(
-            "containers/create", "POST", params={"name": name}, data=dict(config), within_s=EFFECT_S
+            "containers/create", "POST", params={"name": name}, data=dict(config), within_s=CREATE_S
         )
 
     async def rename_container(self, name: str, new: str) -> None:
@@ -127,7 +129,7 @@ class DockerClient:
 
     async def start_container(self, name: str) -> None:
         """One that runs already is started."""
-        await self._bytes(f"containers/{name}/start", "POST", within_s=EFFECT_S)
+        await self._bytes(f"containers/{name}/start", "POST", within_s=CREATE_S)
 
     async def inspect_container(self, name: str) -> Document | None:
         try:

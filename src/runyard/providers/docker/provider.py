@@ -96,6 +96,12 @@ class DockerProvider:
         except Refused as error:
             await client.close()
             raise ProviderDenied(f"pool '{self._pool}': {error.message}") from None
+        except Unreachable as error:
+            await client.close()
+            raise Unreachable(
+                f"pool '{self._pool}': the daemon at {self._address} does not answer: {error.message}",
+                cure="start it, or correct the pool's `host`; jobs that run there go on",
+            ) from None
         except BaseException:
             await client.close()
             raise
