@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from runyard.api.links import new_link
 from runyard.api.open_bounds import Bound, OpenBounds
 from runyard.api.secret import hash_secret, new_secret, new_uid
 from runyard.clock import SystemClock
-from runyard.config import Settings
+from runyard.config import PoolSection, Settings
 from runyard.dispatch.caretaker import Caretaker
 from runyard.dispatch.context import AttemptContext
 from runyard.dispatch.historian import Historian
@@ -47,7 +47,7 @@ from runyard.ledger.opening import create_ledger
 from runyard.ledger.port import Claimed, Ledger
 from runyard.logs.layout import attempt_directory
 from runyard.metrics import render_metrics
-from runyard.model.errors import ConfigError, IsolationUnavailable
+from runyard.model.errors import ConfigError, IsolationUnavailable, RunyardError, Unreachable
 from runyard.model.queue import TenantSettings
 from runyard.model.token import Scope, Token, TokenKind
 from runyard.pools import create_provider, pool_settings, refuse_foreign_pool, unusable_pool
@@ -61,8 +61,11 @@ from runyard.wire.job_document import JobDocument
 STOP_GRACE_S = 5
 KEEP_ALIVE_S = 75
 CONNECTIONS_MAX = 5_000
+START_AGAIN_S = 5.0
 
 log = structlog.get_logger()
+
+_PoolStart = Callable[[str, PoolSection], Awaitable[PoolDispatcher | None]]
 
 
 class Service:
@@ -103,7 +106,9 @@ class Service:
             metrics = ServiceMetrics()
             historian = Historian(ledger=ledger, writer=new_uid())
             telemetry = SharedTelemetry([metrics, historian])
-            pools = await self._start_pools(ledger, stores, secrets, renewal, telemetry, stack)
+            providers = await stack.enter_async_context(contextlib.AsyncExitStack())
+            start = self._pool_start(ledger, stores, secrets, renewal, telemetry, providers)
+            pools, late = await self._start_pools(start, ledger)
             keep = retention_of(self._settings)
             dispatcher = Dispatcher(
                 pools,
@@ -112,7 +117,7 @@ class Service:
                 caretaker=Caretaker(
                     ledger=ledger,
                     owner=installation_id(self._folders.data),
-                    own_pools=frozenset(pool.name for pool in pools),
+                    own_pools=frozenset((*(pool.name for pool in pools), *late)),
                     lease_s=self._settings.ledger.lease,
                 ),
                 others=(
@@ -138,6 +143,8 @@ class Service:
             listening = stack.enter_context(self._listen(services))
             dispatcher.start()
             stack.push_async_callback(dispatcher.stop)
+            starting = asyncio.create_task(_start_late(late, start, dispatcher))
+            stack.push_async_callback(_cancel, starting)
             await self._announce_link(ledger, listening)
             await self._serve(listening, dispatcher)
 
@@ -150,18 +157,38 @@ class Service:
         await ensure_admin_token(ledger, self._folders.admin_token)
 
     async def _start_pools(
+        self, start: _PoolStart, ledger: Ledger
+    ) -> tuple[list[PoolDispatcher], Mapping[str, PoolSection]]:
+        """Those that started, and the sections of those whose place does not answer: it may be started after us, and
+        the others are of use all the same."""
+        started: list[PoolDispatcher] = []
+        late: dict[str, PoolSection] = {}
+        for name, section in self._settings.pools_in_force.items():
+            try:
+                dispatcher = await start(name, section)
+            except Unreachable as error:
+                log.error("pool_unreachable", pool=name, error=error.message, cure=error.cure)
+                late[name] = section
+                if await ledger.get_pool(name) is None:
+                    await ledger.put_pool(unusable_pool(name, section, error))
+                continue
+            if dispatcher is not None:
+                started.append(dispatcher)
+        return started, late
+
+    def _pool_start(
         self,
         ledger: Ledger,
         stores: Stores,
         secrets: SecretStore,
         renewal: Renewal,
         telemetry: Telemetry,
-        stack: contextlib.AsyncExitStack,
-    ) -> list[PoolDispatcher]:
+        providers: contextlib.AsyncExitStack,
+    ) -> _PoolStart:
+        """What starts one pool. Its provider is closed with `providers`."""
         installation = installation_id(self._folders.data)
-        sections = self._settings.pools_in_force
-        dispatchers = []
-        for name, section in sections.items():
+
+        async def start(name: str, section: PoolSection) -> PoolDispatcher | None:
             provider = create_provider(name, section, installation, self._folders.pool(name))
             try:
                 await provider.start()
@@ -169,8 +196,8 @@ class Service:
                 # Jobs are refused with this at submit, never run bare; the rest of the service is of use all the same.
                 log.error("isolation_unavailable", pool=name, error=error.message, cure=error.cure)
                 await ledger.put_pool(unusable_pool(name, section, error))
-                continue
-            stack.push_async_callback(provider.close)
+                return None
+            providers.push_async_callback(provider.close)
             is_shared = self._settings.is_ledger_shared
             settings = pool_settings(
                 name, section, provider, is_ledger_shared=is_shared, installation=installation
@@ -180,24 +207,23 @@ class Service:
             log.info("pool_started", pool=settings.name, slots=settings.slots, isolation=settings.description)
             await ledger.put_pool(settings)
             sweep = Sweep(ledger=ledger, provider=provider, clock=self._clock, telemetry=telemetry)
-            dispatchers.append(
-                PoolDispatcher(
-                    settings,
-                    ledger=ledger,
-                    provider=provider,
-                    owner=installation,
-                    clock=self._clock,
-                    context_of=self._context_of(ledger, stores),
-                    operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
-                    sweep=sweep,
-                    renewal=renewal,
-                    lease_s=self._settings.ledger.lease,
-                    before_settle=stores.before_settle,
-                    hand_out=secrets.hand_out,
-                    telemetry=telemetry,
-                )
+            return PoolDispatcher(
+                settings,
+                ledger=ledger,
+                provider=provider,
+                owner=installation,
+                clock=self._clock,
+                context_of=self._context_of(ledger, stores),
+                operations=PoolOperations(ledger=ledger, provider=provider, sweep=sweep),
+                sweep=sweep,
+                renewal=renewal,
+                lease_s=self._settings.ledger.lease,
+                before_settle=stores.before_settle,
+                hand_out=secrets.hand_out,
+                telemetry=telemetry,
             )
-        return dispatchers
+
+        return start
 
     def _context_of(self, ledger: Ledger, stores: Stores) -> ContextOf:
         def context_of(claimed: Claimed, lease: PoolLease) -> AttemptContext:
@@ -268,6 +294,29 @@ class Service:
         await self._drain.wait()
         log.info("service_draining")
         await dispatcher.drain()
+
+
+async def _start_late(late: Mapping[str, PoolSection], start: _PoolStart, dispatcher: Dispatcher) -> None:
+    """Until the place of each has answered."""
+    waiting = dict(late)
+    while waiting:
+        await asyncio.sleep(START_AGAIN_S)
+        for name, section in tuple(waiting.items()):
+            try:
+                found = await start(name, section)
+            except Unreachable:
+                continue
+            except RunyardError as error:
+                log.error("pool_not_started", pool=name, error=error.message, cure=error.cure)
+                found = None
+            del waiting[name]
+            if found is not None:
+                dispatcher.add(found)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 class _Server(uvicorn.Server):

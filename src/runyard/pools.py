@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runyard.config import PoolSection
 from runyard.ledger.port import Ledger
-from runyard.model.errors import ConfigError, IsolationUnavailable
+from runyard.model.errors import ConfigError, IsolationUnavailable, Unreachable
 from runyard.model.pool import Budget, PoolSettings
 from runyard.model.requirements import Isolation
 from runyard.providers.port import Provider, ProviderConfig
@@ -71,7 +71,7 @@ async def refuse_foreign_pool(ledger: Ledger, settings: PoolSettings) -> None:
         )
 
 
-def unusable_pool(name: str, section: PoolSection, error: IsolationUnavailable) -> PoolSettings:
+def unusable_pool(name: str, section: PoolSection, error: IsolationUnavailable | Unreachable) -> PoolSettings:
     """A pool that can take nothing and says why."""
     return PoolSettings(
         name=name,

@@ -32,7 +32,7 @@ class Dispatcher:
         caretaker: Caretaker,
         others: Sequence[tuple[str, Callable[[], Awaitable[None]]]] = (),
     ) -> None:
-        self._pools = tuple(pools)
+        self._pools = list(pools)
         self._timekeeper = timekeeper
         self._retention = retention
         self._caretaker = caretaker
@@ -48,6 +48,11 @@ class Dispatcher:
             *self._others,
         ]
         self._tasks = [asyncio.create_task(_forever(name, loop), name=name) for name, loop in loops]
+
+    def add(self, pool: PoolDispatcher) -> None:
+        """One whose place did not answer before."""
+        self._pools.append(pool)
+        self._tasks.append(asyncio.create_task(_forever("pool", pool.run), name="pool"))
 
     def not_ready(self) -> str | None:
         """Why this process does not dispatch yet; None once every pool of its own was taken."""
