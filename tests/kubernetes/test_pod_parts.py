@@ -1,5 +1,6 @@
 """What prepare and collect do, on this host: the workspace, the bound on words, the tar."""
 
+import base64
 import io
 import json
 import os
@@ -24,13 +25,12 @@ pytestmark = pytest.mark.skipif(
 FACTS = PoolFacts(pool="k8s", installation="inst", namespace="jobs", image="runyard:1")
 
 
-def prepare(root, spec, *, message_bytes=4096) -> subprocess.CompletedProcess[str]:
-    import base64
-
+def prepare(root, spec, *, message_bytes=4096, also_planned=None) -> subprocess.CompletedProcess[str]:
     secret = input_secret(attempt_of(spec), KubernetesOptions(), FACTS)
     for folder in ("bin", "results", "files", "input"):
         (root / folder).mkdir()
-    (root / "input" / "plan.json").write_bytes(base64.b64decode(secret["data"]["plan.json"]))
+    plan = json.loads(base64.b64decode(secret["data"]["plan.json"]))
+    (root / "input" / "plan.json").write_text(json.dumps(plan | (also_planned or {})))
     call = (
         "import sys; from runyard.providers.kubernetes.pod.prepare import prepare;"
         f" sys.exit(prepare(2, {message_bytes}, root={str(root)!r}, message={str(root / 'message')!r}))"
@@ -55,6 +55,12 @@ def test_a_cache_that_no_pod_keeps_is_said_in_the_log_and_costs_nothing(tmp_path
     done = prepare(tmp_path, JobSpec(steps=(shell("true"),), cache=cache))
     assert (done.returncode, done.stderr) == (0, "")
     assert "keeps no named caches: node_modules" in done.stdout
+
+
+def test_a_plan_of_another_release_says_what_to_do(tmp_path):
+    done = prepare(tmp_path, JobSpec(steps=(shell("true"),)), also_planned={"of_tomorrow": 1})
+    assert done.returncode == 1
+    assert "another release of Runyard than the service" in (tmp_path / "message").read_text()
 
 
 def test_a_workspace_that_cannot_be_made_is_said_within_the_kubelets_bound(tmp_path):

@@ -47,7 +47,7 @@ def prepare(
     stopping = _Stopping()
     try:
         _lay_out(root, containers)
-        plan = Plan.from_json(Path(root, "input", layout.PLAN).read_text())
+        plan = read_plan(root)
         make_workspace(plan, f"{root}/files", stopping)
     except WorkspaceFailed as error:
         _print(f"runyard: {error}")
@@ -55,9 +55,24 @@ def prepare(
     except SetupEnded as error:
         return _say(message, message_bytes, _END.get(str(error.end.why), "workspace"), "")
     except Exception as error:  # the message is all that is seen of it where the log is gone
-        _say(message, message_bytes, "internal", f"{type(error).__name__}: {error}")
+        words = str(error) if isinstance(error, OtherRelease) else f"{type(error).__name__}: {error}"
+        _say(message, message_bytes, "internal", words)
         raise
     return 0
+
+
+class OtherRelease(Exception):
+    """The plan was written by another release than reads it."""
+
+
+def read_plan(root: str) -> Plan:
+    """Raises OtherRelease."""
+    try:
+        return Plan.from_json(Path(root, "input", layout.PLAN).read_text())
+    except (TypeError, KeyError, ValueError) as error:
+        raise OtherRelease(
+            f"the pool's `image` is another release of Runyard than the service ({error}); build both from one"
+        ) from error
 
 
 def make_workspace(plan: Plan, files: str, stopping: _Stopping) -> None:
