@@ -110,7 +110,7 @@ class AttemptRun:
                 return None
             if self._context.may_create(CREATE_S):  # started again, it would find its input closed
                 await self._client.remove_container(first.name)
-        elif "begun" in parts:
+        elif first is None and "begun" in parts:
             return None  # somebody removed it: nothing is started a second time
         if "stop" in parts:
             return _never_started()
@@ -365,6 +365,8 @@ def _container_end(document: Document) -> ContainerEnd | None:
     state = document["State"]
     if state["Running"]:
         return None
+    if state["Status"] == "created":  # its exit code is 0, of a program that never ran
+        return ContainerEnd(exit_code=UNFED)
     return ContainerEnd(
         exit_code=int(state["ExitCode"]),
         is_oom=bool(state.get("OOMKilled")),
