@@ -44,3 +44,15 @@ def test_what_it_can_never_give_is_named(wants: dict[str, Any], word: str) -> No
 
 def test_what_fits_is_taken() -> None:
     assert ask().room == ask(network="open", has_network_open=True).room == 2
+
+
+def test_services_are_taken_where_they_can_run_and_a_list_of_places_is_not() -> None:
+    gives = Capabilities(
+        isolation=Isolation.CONTAINER, has_services=True, labels={"arch": "amd64", "os": "linux"}
+    )
+    asked = Requirements(needs_services=True)
+    assert admit(asked, pool="c", capabilities=gives, shape=SHAPE).room == 2
+    listed = admit(
+        Requirements(needs_services=True, network="allow"), pool="c", capabilities=gives, shape=SHAPE
+    )
+    assert (listed.kind, "a local pool can" in listed.why) == (AvailabilityKind.NEVER, True)

@@ -24,6 +24,7 @@ from runyard.providers.docker.client import DockerClient
 from runyard.providers.docker.health import Health
 from runyard.testing.memory_context import MemoryContext
 from tests.docker_daemon import DockerDaemon, docker_daemon
+from tests.docker_wire import DockerWire
 from tests.providers.docker.conftest import OpenPool, Pool
 from tests.registry.upstream import PASSWORD, USER, Upstream, pack_image
 
@@ -116,6 +117,21 @@ async def test_what_ran_in_a_daemon_that_was_restarted_is_lost_with_proof(
         assert (outcome.kind, outcome.was_seen) == (OutcomeKind.LOST, True)
         again, context = await pool.run("echo again")
         assert (again.kind, context.printed()) == (OutcomeKind.SUCCEEDED, b"again\n")
+        await pool.close()
+
+
+async def test_a_job_that_was_never_started_is_started_and_no_success(
+    dockerd: DockerDaemon, open_pool: OpenPool
+) -> None:
+    """As after a crash between the record of the start and the start."""
+    async with DockerWire.to(dockerd.socket) as wire:
+        pool = await open_pool(host=wire.address)
+        request, context = pool.request("echo ran"), MemoryContext(pool.folder)
+        wire.refuse(rb"containers/[^/ ]+-s0/start", "not now")
+        with pytest.raises(Unreachable):
+            await pool.provider.run_job(request, context)
+        outcome = await pool.provider.run_job(request, context)
+        assert (outcome.kind, context.printed()) == (OutcomeKind.SUCCEEDED, b"ran\n")
         await pool.close()
 
 

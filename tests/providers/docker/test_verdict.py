@@ -7,6 +7,7 @@ import pytest
 from runyard.model.job import JobSpec, Limits, Step, StepCondition
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.providers.docker.plan import Group, group_steps
+from runyard.providers.docker.service_verdict import is_to_blame
 from runyard.providers.docker.verdict import ContainerEnd, StepEnd, Story, judge
 
 ONE = JobSpec(steps=(Step(name="main", command=("true",)),), limits=Limits(run_s=60))
@@ -88,3 +89,54 @@ def test_steps_in_one_image_are_one_group() -> None:
     )
     groups = [(group.first, group.last, group.image) for group in group_steps(spec, "a")]
     assert groups == [(0, 2, "a"), (3, 3, "b"), (4, 4, "a")]
+
+
+TWO = JobSpec(
+    steps=(Step(name="a", command=("x",)), Step(name="b", command=("y",), image="other")),
+    limits=Limits(run_s=60),
+)
+
+
+def between_two() -> Story:
+    """The first has ended well, the second never began although its container did."""
+    known = story(ended(), ContainerEnd(exit_code=0, ended_at=102))
+    known.containers[1] = ContainerEnd(exit_code=0, ended_at=103)
+    return known
+
+
+def test_a_stop_between_two_containers_is_no_success() -> None:
+    known = between_two()
+    known.is_stopped = True
+    assert judge(TWO, group_steps(TWO, "i"), known, pids_max=10).kind is OutcomeKind.CANCELED
+
+
+def blamed(
+    known: Story, ended_at: float | None, *, is_marked: bool = False, stopped_at: float | None = None
+) -> bool:
+    outcome = judge(TWO, group_steps(TWO, "i"), known, pids_max=10)
+    return is_to_blame(TWO, outcome, known, ended_at=ended_at, is_marked=is_marked, stopped_at=stopped_at)
+
+
+def test_a_service_is_to_blame_only_if_it_ended_before_the_steps() -> None:
+    good = between_two()
+    good.begun[1], good.ended[1], good.ended_at[1] = 102.0, ended(), 103.0
+    assert [blamed(good, at) for at in (102.5, 103.5, None)] == [True, False, False]
+    failed = between_two()
+    failed.ended[0] = ended(3)
+    failed.containers[0] = ContainerEnd(exit_code=3, ended_at=102)
+    assert [blamed(failed, at) for at in (101.0, 102.5)] == [True, False]  # the first failure decides
+
+
+def test_a_service_for_which_the_steps_were_stopped_between_two_is_to_blame() -> None:
+    assert blamed(between_two(), 102.5, is_marked=True)
+
+
+def test_where_all_ended_with_their_daemon_no_service_is_to_blame_unless_it_was_seen() -> None:
+    dead = story(None, ContainerEnd(exit_code=137, ended_at=102))
+    assert [blamed(dead, 100.5, is_marked=seen) for seen in (False, True)] == [False, True]
+
+
+def test_who_asked_for_a_stop_before_a_service_ended_gets_it() -> None:
+    stopped = story(ended(143, "stop"), ContainerEnd(exit_code=143, ended_at=102))
+    assert [blamed(stopped, at, stopped_at=101.0) for at in (100.5, 101.5, None)] == [True, False, False]
+    assert blamed(stopped, 100.5)

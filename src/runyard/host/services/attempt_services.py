@@ -20,6 +20,7 @@ from runyard.host.sandbox_command import Place
 from runyard.host.services.keeper import Keeper
 from runyard.host.services.program import ready_command, service_command
 from runyard.host.services.readiness import missing_ports
+from runyard.host.services.words import LAST_BYTES, early_end, last_lines, service_address, shared_port
 from runyard.host.step import CANCELED, SERVICE, START_TIMEOUT, Command, Deadline, ProgramEnd
 from runyard.host.verdict import Verdict
 from runyard.logs.layout import STREAMS, service_key, stream_file
@@ -28,13 +29,7 @@ LOG_PART = 4  # the services together may keep a quarter of the attempt's log
 STOP_MARGIN_S = 2.0
 READY_COMMAND_S = 10.0
 _PAUSE_S, _PAUSE_S_MAX = 0.01, 0.25
-_LAST_LINES, _LAST_BYTES = 5, 600
 RunReady = Callable[[Command, Deadline], ProgramEnd]
-
-
-def service_address(index: int) -> str:
-    """Of its own on the loopback that all share, by which the steps know it."""
-    return f"127.0.1.{index + 1}"
 
 
 def service_hosts(services: Sequence[PlanService]) -> str:
@@ -171,39 +166,25 @@ class AttemptServices:
             how = f"was killed by signal {end['signal']}"
         else:
             how = f"ended with exit code {end['exit_code']}"
-        words = f"service '{service.name}' {how} before the steps were done"
-        return f"{words}{self._shared_port(index)}{self._last_words(index)}"
-
-    def _shared_port(self, index: int) -> str:
-        """Why it may have ended: all bind in one namespace."""
-        ports = set(self._services[index].ready_ports)
-        for other, service in enumerate(self._services):
-            both = ports & set(service.ready_ports)
-            if other != index and both:
-                return (
-                    f" (service '{service.name}' uses port {min(both)} too: services share one network, so let each"
-                    f" listen on its own address, {service_address(index)} here, or on another port)"
-                )
-        return ""
+        why = shared_port(index, [(each.name, each.ready_ports) for each in self._services])
+        return f"{early_end(service.name, how)}{why}{self._last_words(index)}"
 
     def _last_words(self, index: int) -> str:
         directory = Path(self._place.plan.log_directory)
         for stream in reversed(STREAMS):
-            lines = _last_lines(stream_file(directory, service_key(index), stream))
+            lines = last_lines(_read_end(stream_file(directory, service_key(index), stream)))
             if lines:
                 return f"; its last words: {lines}"
         return ""
 
 
-def _last_lines(file: Path) -> str:
+def _read_end(file: Path) -> bytes:
     try:
         with file.open("rb") as opened:
-            opened.seek(max(0, os.fstat(opened.fileno()).st_size - _LAST_BYTES))
-            data = opened.read(_LAST_BYTES)
+            opened.seek(max(0, os.fstat(opened.fileno()).st_size - LAST_BYTES))
+            return opened.read(LAST_BYTES)
     except FileNotFoundError:
-        return ""
-    lines = data.decode(errors="replace").strip().splitlines()[-_LAST_LINES:]
-    return " | ".join(line.strip() for line in lines if line.strip())
+        return b""
 
 
 def _pause(wakeup_fd: int, pause_s: float) -> None:

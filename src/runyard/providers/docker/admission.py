@@ -32,7 +32,7 @@ def _impossible(requirements: Requirements, capabilities: Capabilities) -> str:
         return f"lacks the label {', '.join(missing)}"
     if requirements.network == "open" and not capabilities.has_network_open:
         return "gives no network open (its operator can allow it with `open_network = true`)"
-    if requirements.needs_services:
+    if requirements.needs_services and not capabilities.has_services:
         return "runs no services beside a job (a local pool does)"
     if requirements.network == "allow":
         return "cannot keep a job to network.allow (a local pool can)"

@@ -29,9 +29,11 @@ from runyard.providers.docker.containers import Facts, Tools
 from runyard.providers.docker.images import DaemonImages
 from runyard.providers.docker.markers import parse_time
 from runyard.providers.docker.options import DockerOptions
+from runyard.providers.docker.parts import find_parts, stop_running
 from runyard.providers.docker.pauses import Pauses, is_gone
-from runyard.providers.docker.plan import Image, group_steps, stop_command, user_of, write_plan
+from runyard.providers.docker.plan import Image, group_steps, user_of, write_plan
 from runyard.providers.docker.reading import AttemptLog, ContainerReader
+from runyard.providers.docker.services import AttemptServices
 from runyard.providers.docker.tools import ToolMaker
 from runyard.providers.docker.verdict import UNFED, ContainerEnd, Story, judge, unseen
 from runyard.providers.docker.workspace import Packed, Workspaces
@@ -60,17 +62,6 @@ class Place:
     locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
 
-async def find_parts(client: DockerClient, installation: str, attempt: str) -> dict[str, Listed]:
-    """The attempt's containers by role: empty is the holder."""
-    labels = {names.INSTALLATION: installation, names.ATTEMPT: attempt}
-    parts: dict[str, Listed] = {}
-    for each in await client.list_containers(labels=labels):
-        part = names.Part.parse(each.name)
-        if part is not None and part.attempt == attempt:
-            parts[part.role] = each
-    return parts
-
-
 class AttemptRun:
     """One call of run_job."""
 
@@ -82,15 +73,24 @@ class AttemptRun:
         self._name = request.key.resource_name
         self._groups = group_steps(request.spec, place.options.image)
         self._words: dict[int, list[str]] = {}
+        self._services = AttemptServices(
+            place.client, place.facts, place.pauses, place.options, request, context, self._create
+        )
 
     async def run(self) -> Outcome:
+        async with contextlib.aclosing(self._services):
+            return await self._run()
+
+    async def _run(self) -> Outcome:
         while True:
             async with self._place.locks.setdefault(self._name, asyncio.Lock()):
                 ended = await self._ensure_started()
             if ended is not None:
+                await self._services.stop()
                 return ended
             story, outputs = Story(), dict[str, str]()
-            await self._follow(story, outputs)
+            async with self._services.watched():
+                await self._follow(story, outputs)
             if not story.is_unfed():
                 return await self._finish(story, outputs)
             if await self._is_stopped():
@@ -110,11 +110,11 @@ class AttemptRun:
                 return None
             if self._context.may_create(CREATE_S):  # started again, it would find its input closed
                 await self._client.remove_container(first.name)
-        elif "begun" in parts:
+        elif first is None and "begun" in parts:
             return None  # somebody removed it: nothing is started a second time
         if "stop" in parts:
             return _never_started()
-        return await self._start(parts)
+        return self._services.told(parts) or await self._start(parts)
 
     async def _is_unfed(self, state: Document) -> bool:
         end = _container_end(state)
@@ -130,6 +130,7 @@ class AttemptRun:
         if left_s <= 0:
             words = f"the first step did not start within limits.start = {spec.limits.start_s:g} s"
             return unseen(OutcomeKind.TIMED_OUT, ReasonCode.START_TIMEOUT, words)
+        starts_by = time.monotonic() + left_s
         images = await self._place.images.obtain_all(spec, self._context, within_s=left_s)
         if isinstance(images, Outcome):
             return images
@@ -139,6 +140,9 @@ class AttemptRun:
         user = user_of(images[self._groups[0].image], self._place.options.user)
         try:
             await self._create_all(images, user)
+            broken = await self._services.start(starts_by)
+            if broken is not None:
+                return broken
             if await self._is_stopped():
                 return _never_started()
             await self._start_first(write_plan_of(self._place, self._request, images), packed)
@@ -176,6 +180,7 @@ class AttemptRun:
                 has_state=has_state,
             )
             await self._create(names.steps_container(self._name, group.first), config)
+        await self._services.create(images, tools, network)
 
     async def _create(self, name: str, config: Document) -> None:
         if not self._context.may_create(CREATE_S):
@@ -186,6 +191,8 @@ class AttemptRun:
             return  # made before: adopted
 
     async def _network(self, tools: Tools) -> str:
+        if self._request.spec.services:
+            return await self._services.network(tools)
         slot, network = self._request.slot, self._request.spec.requirements.network
         labels = {**containers.pool_labels(self._place.facts), names.SLOT: str(slot)}
         for each in await self._client.list_containers(labels=labels):
@@ -207,7 +214,7 @@ class AttemptRun:
             try:
                 await self._client.start_container(name)
             except Refused as error:
-                if not is_gone(error):
+                if not is_gone(error) or self._request.spec.services:
                     raise
                 user = self._place.options.user
                 await self._network(await self._place.tools.get(f"{user}:{user}"))
@@ -308,10 +315,12 @@ class AttemptRun:
         story.has_printed = bool(await self._context.log.size("000", "stdout"))
         spec = self._request.spec
         outcome = judge(spec, self._groups, story, pids_max=self._place.facts.pids_max)
+        outcome = await self._services.judge(outcome, story)
         for group in self._groups:
             part = parts.get(f"s{group.first}")
             if part is not None and part.state in ("running", "created", "paused"):
                 await self._client.kill_container(part.name)
+        await self._services.stop()
         log = AttemptLog(self._context)
         for first_step in sorted(self._words):
             for words in self._words[first_step]:
@@ -342,26 +351,6 @@ class AttemptRun:
         return await find_parts(self._client, self._place.facts.installation, self._name)
 
 
-async def stop_running(client: DockerClient, parts: Mapping[str, Listed], grace_s: float) -> None:
-    """TERM to the container whose turn it is, and KILL after the grace, by a process within; where none can be started
-    there (no processes left to have), KILL now."""
-    running = sorted(
-        (int(role[1:]), part.name)
-        for role, part in parts.items()
-        if role.startswith("s") and role != "stop" and part.state == "running"
-    )
-    if not running:
-        return
-    _, name = running[0]
-    try:
-        await client.execute(name, stop_command(grace_s))
-    except Missing:
-        return
-    except Refused:
-        if await client.inspect_container(name) is not None:
-            await client.kill_container(name)
-
-
 def write_plan_of(place: Place, request: AttemptRequest, images: Mapping[str, Image]) -> bytes:
     return write_plan(
         request,
@@ -376,6 +365,8 @@ def _container_end(document: Document) -> ContainerEnd | None:
     state = document["State"]
     if state["Running"]:
         return None
+    if state["Status"] == "created":  # its exit code is 0, of a program that never ran
+        return ContainerEnd(exit_code=UNFED)
     return ContainerEnd(
         exit_code=int(state["ExitCode"]),
         is_oom=bool(state.get("OOMKilled")),

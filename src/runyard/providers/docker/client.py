@@ -14,6 +14,7 @@ import io
 import json
 import os
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,6 +169,28 @@ class DockerClient:
         config = {"Cmd": list(command), "AttachStdout": False, "AttachStderr": False}
         made = await self._json(f"containers/{name}/exec", "POST", data=config, within_s=CALL_S)
         await self._bytes(f"exec/{made['Id']}/start", "POST", data={"Detach": True}, within_s=EFFECT_S)
+
+    async def ask(self, name: str, command: Sequence[str], *, within_s: float) -> int | None:
+        """The exit code of a command beside the container's own; None: it has not ended in time. Raises Missing,
+        NameTaken (a conflict) where the container does not run."""
+        config = {"Cmd": list(command), "AttachStdout": False, "AttachStderr": False}
+        made = await self._json(f"containers/{name}/exec", "POST", data=config, within_s=CALL_S)
+        await self._bytes(f"exec/{made['Id']}/start", "POST", data={"Detach": True}, within_s=EFFECT_S)
+        ends_at, pause_s = time.monotonic() + within_s, 0.01
+        while True:
+            seen = await self._document(f"exec/{made['Id']}/json")
+            if not seen["Running"] and seen.get("ExitCode") is not None:
+                return int(seen["ExitCode"])
+            if time.monotonic() > ends_at:
+                return None
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, 0.2)
+
+    async def list_commands(self, name: str) -> list[str]:
+        """The command lines of the processes in a container. Raises NameTaken (a conflict) where it does not run."""
+        params = {"ps_args": "-eo pid,args"}  # by default the daemon's ps cuts lines at 80 columns
+        answer = await self._json(f"containers/{name}/top", params=params, within_s=CALL_S)
+        return [row[-1] for row in answer.get("Processes") or ()]
 
     async def remove_container(self, name: str) -> None:
         """With its anonymous volumes, running or not; missing is success."""

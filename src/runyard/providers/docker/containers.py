@@ -10,12 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from runyard.model.job import Service
 from runyard.providers.docker import names
-from runyard.providers.docker.plan import BIN, STATE, WORKSPACE, Group, run_command
+from runyard.providers.docker.plan import BIN, STATE, WORKSPACE, Group, Image, run_command
 from runyard.providers.port import AttemptRequest
 
 TMPFS = "rw,exec,nosuid,nodev,mode=1777"
 _LOG_FILES = 2
+SLEEP = f"{BIN}/busybox sleep"
+"""What a pause is once its routes are set."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,17 @@ def mark(facts: Facts, attempt: str, tools: Tools, *, grace_s: float) -> dict[st
     return {**_idle(tools, labels), "HostConfig": {"NetworkMode": "none"}}
 
 
+def broken_mark(facts: Facts, request: AttemptRequest, image: str, *, words: str) -> dict[str, Any]:
+    """Never started: a service failed the attempt, in these words for whoever adopts it. `image` is any."""
+    labels = {**attempt_labels(facts, request), names.WHY: words}
+    return {
+        "Image": image,
+        "Entrypoint": [f"{BIN}/busybox"],
+        "Labels": labels,
+        "HostConfig": {"NetworkMode": "none"},
+    }
+
+
 def steps(
     facts: Facts,
     request: AttemptRequest,
@@ -120,6 +134,44 @@ def steps(
     }
 
 
+def service(
+    facts: Facts,
+    request: AttemptRequest,
+    service: Service,
+    tools: Tools,
+    *,
+    image: Image,
+    user: str,
+    network: str,
+    log_bytes_max: int,
+) -> dict[str, Any]:
+    """Its image's own entry point, command and folder. What it writes goes with it."""
+    requirements = request.spec.requirements
+    memory = service.memory_bytes or requirements.memory_bytes
+    cpu = service.cpu_millis or requirements.cpu_millis
+    config: dict[str, Any] = {
+        "Image": image.id,
+        "User": user,
+        "Env": [f"{name}={value}" for name, value in service.env.items()],
+        "Healthcheck": {"Test": ["NONE"]},
+        "Labels": {**attempt_labels(facts, request), names.IMAGE: image.digest},
+        "HostConfig": {
+            **_hardened(facts),
+            "ReadonlyRootfs": False,
+            "NetworkMode": network,
+            "Mounts": [_volume(tools.volume, BIN, read_only=True)],
+            "Tmpfs": {"/tmp": TMPFS},
+            "Memory": memory,
+            "MemorySwap": memory,
+            "NanoCpus": cpu * 1_000_000,
+            "LogConfig": _log(facts, log_bytes_max),
+        },
+    }
+    if service.command:
+        config["Cmd"] = list(service.command)
+    return config
+
+
 def pause(facts: Facts, tools: Tools, *, slot: int, network: str, command: str) -> dict[str, Any]:
     """Sleeps, and so keeps a network namespace. `command` is run first, as root with the right to set routes, where
     the network is not none."""
@@ -136,7 +188,7 @@ def pause(facts: Facts, tools: Tools, *, slot: int, network: str, command: str) 
     return {
         "Image": tools.image,
         "Entrypoint": [f"{BIN}/busybox"],
-        "Cmd": ["sh", "-c", f"{command} exec {BIN}/busybox sleep 2147483647"],
+        "Cmd": ["sh", "-c", f"{command} exec {SLEEP} 2147483647"],
         "User": "0:0" if command else "65534:65534",
         "StopSignal": "SIGKILL",  # a shell that is PID 1 would let dockerd wait for nothing
         "Labels": {**pool_labels(facts), names.SLOT: str(slot)},

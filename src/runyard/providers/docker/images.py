@@ -55,7 +55,8 @@ class DaemonImages:
     ) -> Mapping[str, Image] | Outcome:
         """By their names in the job; or how the attempt ended before it could begin. What may pass is tried again until
         the start limit. Raises Unreachable where the daemon does not answer."""
-        names = dict.fromkeys(spec.image_of(step) or self._options.image for step in spec.steps)
+        named = [spec.image_of(step) or self._options.image for step in spec.steps]
+        names = dict.fromkeys([*named, *(service.image for service in spec.services)])
         images: dict[str, Image] = {}
         words = "its images were not there"
         try:

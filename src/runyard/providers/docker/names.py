@@ -3,6 +3,9 @@
 runyard-<uid>-<n>            the attempt's first container, which is never started: it holds the name and the volumes
 runyard-<uid>-<n>-s<k>       the container that runs the steps from k on
 runyard-<uid>-<n>-stop       never started either: the mark that it was asked to stop
+runyard-<uid>-<n>-net        with services: sleeps, and so keeps the network namespace that all of the attempt share
+runyard-<uid>-<n>-svc-<name> the container of a service
+runyard-<uid>-<n>-broken     never started: the mark that a service failed the attempt, and in what words
 runyard-<uid>-<n>, -state    volumes: the workspace, and what containers of one attempt share
 runyard-pause-<pool>-<slot>  holds a network namespace without a network for the slot's containers
 """
@@ -17,8 +20,8 @@ from runyard.model.attempt import AttemptKey
 
 MANAGED_BY, INSTALLATION, POOL = "runyard.managed-by", "runyard.installation", "runyard.pool"
 ATTEMPT, JOB, TENANT, EPOCH = "runyard.attempt", "runyard.job", "runyard.tenant", "runyard.epoch"
-SLOT, IMAGE, GRACE = "runyard.slot", "runyard.image", "runyard.grace"
-_PARTS = re.compile(r"(runyard-[0-9a-zA-Z]{16}-[0-9]+)(?:-(s[0-9]+|stop|state|begun))?")
+SLOT, IMAGE, GRACE, WHY = "runyard.slot", "runyard.image", "runyard.grace", "runyard.why"
+_PARTS = re.compile(r"(runyard-[0-9a-zA-Z]{16}-[0-9]+)(?:-(s[0-9]+|stop|state|begun|net|broken|svc-.+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +39,29 @@ class Part:
         return cls(match[1], match[2] or "")
 
 
+def is_steps(role: str) -> bool:
+    """Whether a part runs steps, as `s0` does."""
+    return role[:1] == "s" and role[1:].isdecimal()
+
+
 def steps_container(attempt: str, first: int) -> str:
     return f"{attempt}-s{first}"
 
 
 def stop_mark(attempt: str) -> str:
     return f"{attempt}-stop"
+
+
+def network_container(attempt: str) -> str:
+    return f"{attempt}-net"
+
+
+def service_container(attempt: str, service: str) -> str:
+    return f"{attempt}-svc-{service}"
+
+
+def broken_mark(attempt: str) -> str:
+    return f"{attempt}-broken"
 
 
 def begun_mark(attempt: str) -> str:

@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
+from typing import Any
 
 from runyard.host.addresses import ALWAYS_CLOSED, NOT_PUBLIC
+from runyard.model.errors import Unreachable
 from runyard.providers.docker import names
-from runyard.providers.docker.client import DockerClient, Missing, NameTaken, Refused
-from runyard.providers.docker.containers import Facts, Tools, pause, pool_labels
+from runyard.providers.docker.client import EFFECT_S, DockerClient, Missing, NameTaken, Refused
+from runyard.providers.docker.containers import SLEEP, Facts, Tools, attempt_labels, pause, pool_labels
 from runyard.providers.docker.plan import BIN
+from runyard.providers.port import AttemptRequest
 
 _EMPTY = "none"
 
@@ -54,6 +58,24 @@ class Pauses:
                 await self._client.start_container(name)
         return f"container:{name}"
 
+    async def create_own(self, request: AttemptRequest, tools: Tools, *, hosts: Sequence[str]) -> None:
+        """That of an attempt alone: `hosts` (`name:address`) are in the /etc/hosts of all that join it, and any port
+        is open to any user."""
+        config = await self._config(request.slot, request.spec.requirements.network, tools)
+        config["Labels"] = attempt_labels(self._facts, request)
+        config["HostConfig"]["ExtraHosts"] = list(hosts)
+        config["HostConfig"]["Sysctls"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
+        with contextlib.suppress(NameTaken):
+            await self._client.create_container(_own_name(request), config)
+
+    async def start_own(self, request: AttemptRequest) -> str:
+        """The NetworkMode for the attempt's containers."""
+        name = _own_name(request)
+        await self._client.start_container(name)
+        if request.spec.requirements.network != _EMPTY:
+            await self._await_routes(name)
+        return f"container:{name}"
+
     async def prepare(self, slots: int, tools: Tools) -> None:
         """Those without a network, ahead of need. What fails here is made, or told, when it is needed."""
         for slot in range(slots):
@@ -63,6 +85,28 @@ class Pauses:
     async def _make(self, name: str, slot: int, network: str, tools: Tools, *, replaced: bool) -> None:
         if replaced:
             await self._client.remove_container(name)
+        with contextlib.suppress(NameTaken):
+            await self._client.create_container(name, await self._config(slot, network, tools))
+        await self._client.start_container(name)
+        if network != _EMPTY:
+            await self._await_routes(name)
+
+    async def _await_routes(self, name: str) -> None:
+        """Until it sleeps: nobody joins before its routes are set. One that failed to set them has ended, and can not
+        be joined. Raises Unreachable where that takes too long."""
+        ends_at = time.monotonic() + EFFECT_S
+        while True:
+            try:
+                commands = await self._client.list_commands(name)
+            except NameTaken:
+                return
+            if commands and all(each.startswith(SLEEP) for each in commands):
+                return
+            if time.monotonic() > ends_at:
+                raise Unreachable(f"container {name} did not set its routes within {EFFECT_S:g} s")
+            await asyncio.sleep(0.02)
+
+    async def _config(self, slot: int, network: str, tools: Tools) -> dict[str, Any]:
         is_open = network != _EMPTY
         if is_open:
             await self._make_network()
@@ -75,9 +119,7 @@ class Pauses:
         )
         if is_open and self._dns:
             config["HostConfig"]["Dns"] = list(self._dns)
-        with contextlib.suppress(NameTaken):
-            await self._client.create_container(name, config)
-        await self._client.start_container(name)
+        return config
 
     async def _make_network(self) -> None:
         options = {"com.docker.network.bridge.enable_icc": "false"}
@@ -112,6 +154,10 @@ class Pauses:
             "$i route del $subnet dev eth0;",
         ]
         return " ".join(lines)
+
+
+def _own_name(request: AttemptRequest) -> str:
+    return names.network_container(request.key.resource_name)
 
 
 def is_gone(error: Refused) -> bool:

@@ -16,7 +16,7 @@ from runyard.model.pool import Availability, Budget, Demand, Supply, WaitCode, s
 from runyard.model.requirements import Isolation, Requirements
 from runyard.providers.docker import containers, names
 from runyard.providers.docker.admission import admit
-from runyard.providers.docker.attempt import AttemptRun, Place, find_parts, stop_running
+from runyard.providers.docker.attempt import AttemptRun, Place
 from runyard.providers.docker.checks import check_daemon
 from runyard.providers.docker.client import (
     DockerClient,
@@ -31,6 +31,7 @@ from runyard.providers.docker.health import Health
 from runyard.providers.docker.images import DaemonImages
 from runyard.providers.docker.markers import parse_time
 from runyard.providers.docker.options import parse_options
+from runyard.providers.docker.parts import find_parts, stop_running
 from runyard.providers.docker.pauses import Pauses
 from runyard.providers.docker.tools import ToolMaker
 from runyard.providers.docker.workspace import Workspaces
@@ -71,6 +72,7 @@ class DockerProvider:
             isolation=Isolation.CONTAINER,
             has_network_open=self._options.open_network,
             has_images=True,
+            has_services=True,
             can_lose_log_lines=True,
             labels={"arch": self._architecture, "os": "linux", **self._options.host.labels},
             description=_describe(info, self._options.runtime),
@@ -142,7 +144,8 @@ class DockerProvider:
         with self._translated():
             parts = await self._find(name)
             begun = [part for role, part in parts.items() if role == "s0" and part.state != "created"]
-            if begun and all(part.state not in ("running", "paused") for part in parts.values()):
+            steps = [part.state for role, part in parts.items() if names.is_steps(role)]
+            if begun and not {"running", "paused"} & set(steps):
                 return  # it has ended
             tools = await place.tools.get(f"{self._options.user}:{self._options.user}")
             with contextlib.suppress(NameTaken):

@@ -26,10 +26,12 @@ class AttemptLog:
     """What is kept of an attempt's log: its head as it comes, and of what is beyond the bound each stream's tail, which
     is stored when the step ends; the middle is a gap."""
 
-    def __init__(self, context: RunContext) -> None:
+    def __init__(self, context: RunContext, *, bytes_max: int | None = None) -> None:
+        """`bytes_max`: of a part with a bound of its own."""
+        bytes_max = context.log_bytes_max if bytes_max is None else bytes_max
         self._context = context
-        self._head_left = int(context.log_bytes_max * _HEAD_SHARE)
-        self._tail_max = int(context.log_bytes_max * (1 - _HEAD_SHARE) / len(STREAMS))
+        self._head_left = int(bytes_max * _HEAD_SHARE)
+        self._tail_max = int(bytes_max * (1 - _HEAD_SHARE) / len(STREAMS))
         self._offsets: dict[tuple[str, str], int] = {}
         self._stored: dict[tuple[str, str], int] = {}
         self._tails: dict[tuple[str, str], bytes] = {}
@@ -105,7 +107,7 @@ class ContainerReader:
         """Returns when the container has ended, or the connection has."""
         async with contextlib.aclosing(client.follow_log(container)) as pieces:
             async for frames in pieces:
-                for stream, at, data in _joined(frames, mends_lines=self._mends_lines):
+                for stream, at, data in joined(frames, mends_lines=self._mends_lines):
                     for item in self._splitters[stream].feed(data, at):
                         await self._take(stream, item)
         for stream, splitter in self._splitters.items():
@@ -157,7 +159,7 @@ class ContainerReader:
             self._outputs[name] = value.decode()
 
 
-def _joined(frames: list[Frame], *, mends_lines: bool) -> list[tuple[str, float, bytes]]:
+def joined(frames: list[Frame], *, mends_lines: bool) -> list[tuple[str, float, bytes]]:
     """What follows on the same stream, as one piece: a frame is a line, and each piece is a write. Where a marker may
     begin, the time must be its own."""
     pieces: list[tuple[str, float, bytes]] = []

@@ -92,7 +92,17 @@ def judge(spec: JobSpec, groups: Sequence[Group], story: Story, *, pids_max: int
         broken = _of_container(spec, group, story, usage)
         if broken is not None:
             return broken
+    if story.is_stopped and is_cut_short(spec, story):
+        return _outcome(
+            OutcomeKind.CANCELED, ReasonCode.CANCELED, CANCELED, None, usage, was_seen=bool(story.begun)
+        )
     return succeeded(usage)
+
+
+def is_cut_short(spec: JobSpec, story: Story) -> bool:
+    """Whether steps were left that should have run: a stop may fall between two of them."""
+    done = max(story.ended, default=-1) + 1
+    return any(not _is_skipped(spec, index, story) for index in range(done, len(spec.steps)))
 
 
 def _of_step(spec: JobSpec, index: int, end: StepEnd, usage: Usage, pids_max: int) -> Outcome | None:
