@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard.model.job import FileSource, GitSource, Limits, Step, StepCondition, Workspace
+from runyard.model.job import FileSource, GitSource, Limits, NamedCache, Step, StepCondition, Workspace
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.requirements import Requirements
 from runyard.testing.memory_context import MemoryContext
@@ -209,6 +209,18 @@ async def test_artifacts_and_outputs_are_collected_also_after_a_failure(pool: Po
     words = context.log.streams["setup", "stderr"].decode()
     assert "nothing matches 'nothing'" in words
     assert "outputs: gone is not there" in words
+
+
+async def test_a_cache_that_the_pool_does_not_keep_is_said_once(pool: Pool) -> None:
+    request = pool.request(
+        "true", cache=(NamedCache(key="deps", path="~/.cache/pip"),), outputs={"gone": "gone"}
+    )
+    context = MemoryContext(pool.folder)
+    first = await pool.provider.run_job(request, context)
+    words = context.log.streams["setup", "stderr"]
+    assert await pool.provider.run_job(request, context) == first
+    assert context.log.streams["setup", "stderr"] == words
+    assert [b"~/.cache/pip" in line for line in words.splitlines()] == [True, False]
 
 
 async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:

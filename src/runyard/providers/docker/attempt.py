@@ -90,6 +90,7 @@ class AttemptRun:
                 ended = await self._ensure_started()
             if ended is not None:
                 return ended
+            await self._say_first()
             story, outputs = Story(), dict[str, str]()
             await self._follow(story, outputs)
             if not story.is_unfed():
@@ -156,7 +157,8 @@ class AttemptRun:
         """Those of a start that did not come to the first container: who knows what they were fed."""
         for group in self._groups[1:]:
             part = parts.get(f"s{group.first}")
-            if part is not None and part.state != "created" and self._context.may_create(CREATE_S):
+            if part is not None and part.state != "created":
+                self._need_lease()
                 await self._client.remove_container(part.name)
 
     async def _create_all(self, images: Mapping[str, Image], user: str) -> None:
@@ -189,12 +191,13 @@ class AttemptRun:
             await self._create(names.steps_container(self._name, group.first), config)
 
     async def _create(self, name: str, config: Document) -> None:
+        self._need_lease()
+        with contextlib.suppress(NameTaken):  # made before: adopted
+            await self._client.create_container(name, config)
+
+    def _need_lease(self) -> None:
         if not self._context.may_create(CREATE_S):
             raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a create would")
-        try:
-            await self._client.create_container(name, config)
-        except NameTaken:
-            return  # made before: adopted
 
     async def _network(self, tools: Tools) -> str:
         slot, network = self._request.slot, self._request.spec.requirements.network
@@ -219,8 +222,7 @@ class AttemptRun:
 
     async def _start_and_feed(self, group: Group, plan: bytes, packed: Packed) -> None:
         name = names.steps_container(self._name, group.first)
-        if not self._context.may_create(CREATE_S):
-            raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a start would")
+        self._need_lease()
         async with self._client.feeding(name) as feed:
             try:
                 await self._client.start_container(name)
@@ -314,6 +316,14 @@ class AttemptRun:
             if stopped_s > float(mark.labels.get(names.GRACE, grace_s)) + MARGIN_S:
                 await self._client.kill_container(name)
 
+    async def _say_first(self) -> AttemptLog:
+        """What is known before a step runs; said again, it is the same words at the same place."""
+        log = AttemptLog(self._context)
+        if self._request.spec.cache:
+            paths = ", ".join(cache.path for cache in self._request.spec.cache)
+            await log.say(f"cache: a docker pool keeps none, nothing is restored to {paths}")
+        return log
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _finish(self, story: Story, outputs: Mapping[str, str]) -> Outcome:
@@ -328,7 +338,7 @@ class AttemptRun:
             part = parts.get(f"s{group.first}")
             if part is not None and part.state in ("running", "created", "paused"):
                 await self._client.kill_container(part.name)
-        log = AttemptLog(self._context)
+        log = await self._say_first()
         for first_step in sorted(self._words):
             for words in self._words[first_step]:
                 await log.say(words)
