@@ -233,6 +233,32 @@ async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:
     assert len(printed) - printed.count(b"\0") <= 64 << 10
 
 
+async def test_what_the_daemon_rotated_away_while_nobody_followed_is_a_gap(pool: Pool) -> None:
+    script = (
+        "echo first; until test -e go; do sleep 0.05; done; head -c 16000 /dev/zero | tr '\\0' x > line; echo >> line;"
+        "for i in $(seq 100); do cat line; done > many; for i in $(seq 24); do cat many; done; echo last"
+    )
+    request = pool.request(script, artifacts=("go",))
+    context = MemoryContext(pool.folder, log_bytes_max=64 << 10)
+    running = asyncio.create_task(pool.provider.run_job(request, context))
+    while context.printed() != b"first\n":  # noqa: ASYNC110 -- the memory's log tells nobody
+        await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    client, name = pool.provider.place.client, f"{request.key.resource_name}-s0"
+    await client.execute(name, ["/bin/touch", "/workspace/go"])
+    assert await client.wait_container(name, 60.0)
+    outcome = await pool.provider.run_job(request, context)
+    assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+    printed = context.printed()
+    assert printed.startswith(b"first\n\0")
+    assert printed.endswith(b"x\nlast\n")
+    assert len(printed) - printed.count(b"\0") <= 64 << 10
+    assert context.artifacts == {"go": b""}
+    assert await pool.provider.run_job(request, context) == outcome
+    assert context.printed() == printed
+
+
 async def test_what_somebody_removed_is_lost_and_never_started_again(
     pool: Pool, dockerd: DockerDaemon
 ) -> None:
