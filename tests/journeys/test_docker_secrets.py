@@ -1,4 +1,4 @@
-"""`runyard serve` with a docker pool: a secret used in two containers, masked in the log and the outputs, through a kill -9."""
+"""`runyard serve` with a docker pool: a secret used in two containers and masked, through a kill -9."""
 
 from __future__ import annotations
 

@@ -241,3 +241,30 @@ async def test_what_a_step_prints_of_a_secret_is_masked_in_the_log(pool: Pool) -
     assert printed.splitlines()[0] == b"a " + b"*" * len(VALUE)
     assert not any(holds_it(data) for data in stored.streams.values())
     assert stored.streams["000", "stderr"].startswith(b"*" * 30)
+
+
+WRAPPER = '#!/.runyard/bin/busybox-real sh\necho "$@" >>/workspace/arguments\nexec /.runyard/bin/busybox-real "$@"\n'
+
+
+async def test_no_program_of_ours_gets_a_secret_as_an_argument(pool: Pool, dockerd: DockerDaemon) -> None:
+    """A command line may be there for a moment only: so each call of our busybox is written down."""
+    [tools] = (dockerd.folder / "data/volumes").glob("runyard-tools-*/_data")
+    (tools / "busybox").rename(tools / "busybox-real")
+    try:
+        (tools / "busybox").write_text(WRAPPER)
+        (tools / "busybox").chmod(0o755)
+        uses = (variable("TOKEN"), file("deep/token"))
+        request = with_secrets(
+            pool,
+            {"token": VALUE, "deep/token": VALUE},
+            'test -n "$TOKEN"',
+            secrets=uses,
+            artifacts=("arguments",),
+        )
+        outcome, context = await run(pool, request)
+    finally:
+        (tools / "busybox-real").rename(tools / "busybox")
+    assert outcome.reason is None, outcome
+    lines = context.artifacts["arguments"]
+    assert all(word in lines for word in (b"RUNYARD_STEP=", b"base64 -d", b"mkdir -p /run/secrets/deep"))
+    assert not holds_it(lines)
