@@ -9,17 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from runyard.model.errors import ConfigError, InvalidRequest, Unreachable
+from runyard.model.errors import ConfigError, Unreachable
 from runyard.model.job import Step
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.pool import AvailabilityKind, WaitCode
 from runyard.model.requirements import Requirements
-from runyard.model.secret import SecretValue
 from runyard.providers.docker.client import DockerClient
 from runyard.providers.docker.health import Health
 from runyard.testing.memory_context import MemoryContext
@@ -179,12 +177,3 @@ async def test_an_open_network_reaches_the_world_and_nothing_private(open_pool: 
     words = context.printed().decode()
     assert words.startswith("hello\n"), words
     assert [word for word in ("no-private", "no-host", "no-right") if word not in words] == []
-
-
-async def test_a_job_with_secrets_is_refused_before_anything_is_made(pool: Pool) -> None:
-    request = replace(pool.request("true"), secrets=(SecretValue(name="KEY", value=b"12345678", env="KEY"),))
-    with pytest.raises(InvalidRequest):
-        await pool.provider.run_job(request, MemoryContext(pool.folder))
-    assert request.key.resource_name not in [
-        each.name for each in (await pool.provider.list_resources()).resources
-    ]

@@ -52,10 +52,27 @@ def test_each_step_gets_its_bytes_wherever_the_stream_is_cut(
     assert words == ["begin 000", "end 000 0", "begin 001", "end 001 0"]
 
 
-def test_what_came_before_the_first_marker_belongs_to_nobody() -> None:
+def test_what_came_before_a_first_begin_belongs_to_nobody() -> None:
     splitter = StreamSplitter(MARK)
-    assert list(splitter.feed(b"the rest of a rotated line\n", 0.0)) == []
-    assert splitter.is_cut
+    assert list(splitter.feed(b"a complaint of busybox\n" + said("begin 001") + b"a", 0.0)) == [
+        Said(("begin", "001"), 0.0),
+        Printed(1, b"a"),
+    ]
+
+
+@given(cut=st.integers(0, 40))
+def test_what_is_left_of_a_rotated_stream_belongs_to_the_step_that_ends_first(cut: int) -> None:
+    data = b"0123456789\n" + said("end 001 0") + said("begin 002") + b"b"
+    splitter = StreamSplitter(MARK, cut_bytes_max=4)
+    items = [*splitter.feed(data[:cut], 0.0), *splitter.feed(data[cut:], 0.0)]
+    assert items[0] == Printed(1, b"789\n", is_cut=True)
+    assert items[-1] == Printed(2, b"b")
+
+
+def test_a_marker_that_the_job_made_up_changes_nothing() -> None:
+    splitter = StreamSplitter(MARK)
+    data = said("begin 000") + said("begin x") + said("begin") + said("end x") + b"a"
+    assert list(splitter.feed(data, 0.0))[-1] == Printed(0, b"a")
 
 
 def test_the_beginning_of_a_marker_that_never_comes_is_printed_at_the_end() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runyard.model.job import FileSource, GitSource, Limits, Step, StepCondition, Workspace
+from runyard.model.job import FileSource, GitSource, Limits, NamedCache, Step, StepCondition, Workspace
 from runyard.model.outcome import OutcomeKind, ReasonCode
 from runyard.model.requirements import Requirements
 from runyard.testing.memory_context import MemoryContext
@@ -211,6 +211,18 @@ async def test_artifacts_and_outputs_are_collected_also_after_a_failure(pool: Po
     assert "outputs: gone is not there" in words
 
 
+async def test_a_cache_that_the_pool_does_not_keep_is_said_once(pool: Pool) -> None:
+    request = pool.request(
+        "true", cache=(NamedCache(key="deps", path="~/.cache/pip"),), outputs={"gone": "gone"}
+    )
+    context = MemoryContext(pool.folder)
+    first = await pool.provider.run_job(request, context)
+    words = context.log.streams["setup", "stderr"]
+    assert await pool.provider.run_job(request, context) == first
+    assert context.log.streams["setup", "stderr"] == words
+    assert [b"~/.cache/pip" in line for line in words.splitlines()] == [True, False]
+
+
 async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:
     request = pool.request("seq 1 60000")
     context = MemoryContext(pool.folder, log_bytes_max=64 << 10)
@@ -219,6 +231,32 @@ async def test_a_long_log_keeps_its_head_and_its_tail(pool: Pool) -> None:
     assert printed.startswith(b"1\n2\n3\n")
     assert printed.endswith(b"59999\n60000\n")
     assert len(printed) - printed.count(b"\0") <= 64 << 10
+
+
+async def test_what_the_daemon_rotated_away_while_nobody_followed_is_a_gap(pool: Pool) -> None:
+    script = (
+        "echo first; until test -e go; do sleep 0.05; done; head -c 16000 /dev/zero | tr '\\0' x > line; echo >> line;"
+        "for i in $(seq 100); do cat line; done > many; for i in $(seq 24); do cat many; done; echo last"
+    )
+    request = pool.request(script, artifacts=("go",))
+    context = MemoryContext(pool.folder, log_bytes_max=64 << 10)
+    running = asyncio.create_task(pool.provider.run_job(request, context))
+    while context.printed() != b"first\n":  # noqa: ASYNC110 -- the memory's log tells nobody
+        await asyncio.sleep(0.02)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    client, name = pool.provider.place.client, f"{request.key.resource_name}-s0"
+    await client.execute(name, ["/bin/touch", "/workspace/go"])
+    assert await client.wait_container(name, 60.0)
+    outcome = await pool.provider.run_job(request, context)
+    assert outcome.kind is OutcomeKind.SUCCEEDED, outcome
+    printed = context.printed()
+    assert printed.startswith(b"first\n\0")
+    assert printed.endswith(b"x\nlast\n")
+    assert len(printed) - printed.count(b"\0") <= 64 << 10
+    assert context.artifacts == {"go": b""}
+    assert await pool.provider.run_job(request, context) == outcome
+    assert context.printed() == printed
 
 
 async def test_what_somebody_removed_is_lost_and_never_started_again(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runyard.model.errors import NoCapacity, Unreachable
-from runyard.model.outcome import Outcome, OutcomeKind, ReasonCode
+from runyard.model.outcome import Outcome, OutcomeKind, ReasonCode, lost
 from runyard.providers.docker import containers, names
 from runyard.providers.docker.artifacts import collect
 from runyard.providers.docker.client import (
@@ -26,12 +26,13 @@ from runyard.providers.docker.client import (
     Refused,
 )
 from runyard.providers.docker.containers import Facts, Tools
+from runyard.providers.docker.feeding import feed_container, write_secrets
 from runyard.providers.docker.images import DaemonImages
 from runyard.providers.docker.markers import parse_time
 from runyard.providers.docker.options import DockerOptions
 from runyard.providers.docker.parts import find_parts, stop_running
 from runyard.providers.docker.pauses import Pauses, is_gone
-from runyard.providers.docker.plan import Image, group_steps, user_of, write_plan
+from runyard.providers.docker.plan import Group, Image, group_steps, user_of, write_plan
 from runyard.providers.docker.reading import AttemptLog, ContainerReader
 from runyard.providers.docker.services import AttemptServices
 from runyard.providers.docker.tools import ToolMaker
@@ -88,6 +89,7 @@ class AttemptRun:
             if ended is not None:
                 await self._services.stop()
                 return ended
+            await self._say_first()
             story, outputs = Story(), dict[str, str]()
             async with self._services.watched():
                 await self._follow(story, outputs)
@@ -126,6 +128,8 @@ class AttemptRun:
 
     async def _start(self, parts: Mapping[str, Listed]) -> Outcome | None:
         spec = self._request.spec
+        if spec.has_secrets and not self._request.secrets:
+            return lost("its secrets were not handed over", was_seen=False)
         left_s = spec.limits.start_s - _age(parts.get("") or parts.get("begun"))
         if left_s <= 0:
             words = f"the first step did not start within limits.start = {spec.limits.start_s:g} s"
@@ -139,18 +143,27 @@ class AttemptRun:
             return packed
         user = user_of(images[self._groups[0].image], self._place.options.user)
         try:
+            await self._remove_waiting(parts)
             await self._create_all(images, user)
             broken = await self._services.start(starts_by)
             if broken is not None:
                 return broken
             if await self._is_stopped():
                 return _never_started()
-            await self._start_first(write_plan_of(self._place, self._request, images), packed)
+            await self._start_fed(write_plan_of(self._place, self._request, images), packed)
         except Refused as error:
             await self._give_up(error)
         await self._start_others(await self._parts())
         await self._obey_stop()
         return None
+
+    async def _remove_waiting(self, parts: Mapping[str, Listed]) -> None:
+        """Those of a start that did not come to the first container: who knows what they were fed."""
+        for group in self._groups[1:]:
+            part = parts.get(f"s{group.first}")
+            if part is not None and part.state != "created":
+                self._need_lease()
+                await self._client.remove_container(part.name)
 
     async def _create_all(self, images: Mapping[str, Image], user: str) -> None:
         try:
@@ -183,12 +196,13 @@ class AttemptRun:
         await self._services.create(images, tools, network)
 
     async def _create(self, name: str, config: Document) -> None:
+        self._need_lease()
+        with contextlib.suppress(NameTaken):  # made before: adopted
+            await self._client.create_container(name, config)
+
+    def _need_lease(self) -> None:
         if not self._context.may_create(CREATE_S):
             raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a create would")
-        try:
-            await self._client.create_container(name, config)
-        except NameTaken:
-            return  # made before: adopted
 
     async def _network(self, tools: Tools) -> str:
         if self._request.spec.services:
@@ -205,11 +219,17 @@ class AttemptRun:
                 )
         return await self._place.pauses.ready(slot, network, tools)
 
-    async def _start_first(self, plan: bytes, packed: Packed) -> None:
-        name = names.steps_container(self._name, 0)
-        if not self._context.may_create(CREATE_S):
-            raise Unreachable(f"the lease of pool '{self._place.facts.pool}' ends before a start would")
+    async def _start_fed(self, plan: bytes, packed: Packed) -> None:
+        """The first one last: once it is fed, nobody who adopts the attempt needs its secrets."""
+        for group in self._groups[1:]:
+            if group.is_fed:
+                await self._start_and_feed(group, plan, Packed())
         await self._client.rename_container(self._name, names.begun_mark(self._name))
+        await self._start_and_feed(self._groups[0], plan, packed)
+
+    async def _start_and_feed(self, group: Group, plan: bytes, packed: Packed) -> None:
+        name = names.steps_container(self._name, group.first)
+        self._need_lease()
         async with self._client.feeding(name) as feed:
             try:
                 await self._client.start_container(name)
@@ -219,16 +239,14 @@ class AttemptRun:
                 user = self._place.options.user
                 await self._network(await self._place.tools.get(f"{user}:{user}"))
                 await self._client.start_container(name)
-            await feed.write(b"%d %d\n" % (len(plan), packed.size) + plan)
-            async for chunk in packed.chunks():
-                await feed.write(chunk)
-            await feed.write(b"complete\n")
+            secrets = write_secrets(self._request, group)
+            await feed_container(feed, plan=plan, secrets=secrets, packed=packed)
 
     async def _start_others(self, parts: Mapping[str, Listed]) -> None:
         """Each waits within for the one before it, so that none needs us."""
         for group in self._groups[1:]:
             part = parts.get(f"s{group.first}")
-            if part is not None and part.state == "created":
+            if part is not None and part.state == "created" and not group.is_fed:
                 await self._client.start_container(part.name)
 
     async def _give_up(self, error: Refused) -> None:
@@ -305,6 +323,14 @@ class AttemptRun:
             if stopped_s > float(mark.labels.get(names.GRACE, grace_s)) + MARGIN_S:
                 await self._client.kill_container(name)
 
+    async def _say_first(self) -> AttemptLog:
+        """What is known before a step runs; said again, it is the same words at the same place."""
+        log = AttemptLog(self._context)
+        if self._request.spec.cache:
+            paths = ", ".join(cache.path for cache in self._request.spec.cache)
+            await log.say(f"cache: a docker pool keeps none, nothing is restored to {paths}")
+        return log
+
     # -- the end ------------------------------------------------------------------------------------------------------
 
     async def _finish(self, story: Story, outputs: Mapping[str, str]) -> Outcome:
@@ -321,7 +347,7 @@ class AttemptRun:
             if part is not None and part.state in ("running", "created", "paused"):
                 await self._client.kill_container(part.name)
         await self._services.stop()
-        log = AttemptLog(self._context)
+        log = await self._say_first()
         for first_step in sorted(self._words):
             for words in self._words[first_step]:
                 await log.say(words)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runyard.model.job import Service
+from runyard.model.secret import FILES_DIRECTORY
 from runyard.providers.docker import names
 from runyard.providers.docker.plan import BIN, STATE, WORKSPACE, Group, Image, run_command
 from runyard.providers.port import AttemptRequest
@@ -19,6 +20,8 @@ TMPFS = "rw,exec,nosuid,nodev,mode=1777"
 _LOG_FILES = 2
 SLEEP = f"{BIN}/busybox sleep"
 """What a pause is once its routes are set."""
+_SECRETS_MAX = 8 << 20
+"""Many times what a step may have (model.secret.ATTEMPT_BYTES_MAX), for each file fills whole pages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +113,17 @@ def steps(
         mounts.append(_volume(names.state_volume(name), STATE))
     else:
         tmpfs[STATE] = "rw,noexec,nosuid,nodev,mode=1777,size=67108864"
-    is_first = group.first == 0
+    if any(use.path is not None for use in group.secrets):
+        uid, _, gid = user.partition(":")
+        tmpfs[FILES_DIRECTORY] = f"rw,noexec,nosuid,nodev,mode=0700,uid={uid},gid={gid},size={_SECRETS_MAX}"
     return {
         "Image": image,
         "Entrypoint": [f"{BIN}/busybox"],
         "Cmd": run_command(group),
         "User": user,
         "WorkingDir": "/",
-        "OpenStdin": is_first,
-        "StdinOnce": is_first,
+        "OpenStdin": group.is_fed,
+        "StdinOnce": group.is_fed,
         "Healthcheck": {"Test": ["NONE"]},
         "Labels": {**attempt_labels(facts, request), names.IMAGE: digest},
         "HostConfig": {

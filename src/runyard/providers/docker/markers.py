@@ -20,10 +20,11 @@ _END = b"\x1e\n"
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """Bytes of a step's stream."""
+    """Bytes of a step's stream. `is_cut`: the daemon rotated away what came before them, nobody knows how much."""
 
     step: int
     data: bytes
+    is_cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +36,15 @@ class Said:
 
 
 class StreamSplitter:
-    """One stream of one container, from its beginning. What comes before the first marker, because the daemon rotated
-    the beginning away, is dropped: nobody knows whose it is (`is_cut`)."""
+    """One stream of one container, from its beginning, or from where the daemon rotated it away: then the first marker
+    is the end of the step whose bytes came before it, of which the last `cut_bytes_max` are held for it."""
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, *, cut_bytes_max: int = 64 * 1024) -> None:
         self._start = b"\x1e" + mark.encode() + b" "
         self._held = b""
         self._step: int | None = None
-        self.is_cut = False
+        self._cut_bytes_max = cut_bytes_max
+        self._early = b""
 
     def feed(self, data: bytes, at: float) -> Iterator[Printed | Said]:
         self._held += data
@@ -60,8 +62,9 @@ class StreamSplitter:
                 continue
             words = tuple(self._held[len(self._start) : end].decode(errors="replace").split(" "))
             self._held = self._held[end + len(_END) :]
+            yield from self._place_early(words)
             if words[0] == "begin":
-                self._step = int(words[1])
+                self._step = _step_of(words, self._step)
             yield Said(words, at)
 
     def close(self) -> Iterator[Printed | Said]:
@@ -80,9 +83,23 @@ class StreamSplitter:
         if not data:
             return
         if self._step is None:
-            self.is_cut = True
-            return
-        yield Printed(self._step, data)
+            self._early = (self._early + data)[-self._cut_bytes_max :]
+        else:
+            yield Printed(self._step, data)
+
+    def _place_early(self, words: tuple[str, ...]) -> Iterator[Printed]:
+        """What comes before a first `begin` is nobody's, such as a complaint of busybox."""
+        early, self._early = self._early, b""
+        if self._step is None and words[0] == "end":
+            self._step = _step_of(words, None)
+            if early and self._step is not None:
+                yield Printed(self._step, early, is_cut=True)
+
+
+def _step_of(words: tuple[str, ...], otherwise: int | None) -> int | None:
+    """The job may write markers too, and they may say anything."""
+    number = words[1] if len(words) > 1 else ""
+    return int(number) if re.fullmatch("[0-9]{1,4}", number) else otherwise
 
 
 def mend_line(data: bytes) -> bytes:

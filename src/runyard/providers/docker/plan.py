@@ -6,9 +6,10 @@ import posixpath
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from runyard.model.job import JobSpec, Step
+from runyard.model.secret import SecretUse
 from runyard.providers.docker.names import marker_word
 from runyard.providers.port import AttemptRequest
 
@@ -17,6 +18,9 @@ OUTPUTS = f"{STATE}/outputs"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 OUTPUT_BYTES_MAX, OUTPUTS_MAX = 64 * 1024, 64
 _TICKS = 100  # of step.sh, in a second
+_NO_ENVIRONMENT = ("env", "-i", f"{BIN}/busybox")
+_SHELLS_OWN = ("SHLVL", "PWD", "OLDPWD")
+"""What a shell that began without an environment exports nonetheless, beside PATH, which each step has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,21 +35,30 @@ class Image:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Steps that follow one another in one image, and so run in one container. `image` is its name in the job."""
+    """Steps that follow one another in one image, with the same secrets, and so run in one container. `image` is its
+    name in the job; `secrets` are all that its steps get."""
 
     first: int
     last: int
     image: str
+    secrets: tuple[SecretUse, ...] = ()
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether it gets its plan through its own standard input; others read the first one's."""
+        return self.first == 0 or bool(self.secrets)
 
 
 def group_steps(spec: JobSpec, default_image: str) -> list[Group]:
+    """A step with secrets of its own has a container of its own: all steps run as one user, so what is to be for one
+    alone must not be where another one runs."""
     groups: list[Group] = []
     for index, step in enumerate(spec.steps):
-        image = spec.image_of(step) or default_image
-        if groups and groups[-1].image == image:
-            groups[-1] = Group(first=groups[-1].first, last=index, image=image)
+        image, secrets = spec.image_of(step) or default_image, (*spec.secrets, *step.secrets)
+        if groups and (groups[-1].image, groups[-1].secrets) == (image, secrets):
+            groups[-1] = replace(groups[-1], last=index)
         else:
-            groups.append(Group(first=index, last=index, image=image))
+            groups.append(Group(first=index, last=index, image=image, secrets=secrets))
     return groups
 
 
@@ -92,7 +105,8 @@ def environment(request: AttemptRequest, step: Step, image_env: Mapping[str, str
 
 def run_command(group: Group) -> list[str]:
     """A container's command; its entry point is our busybox."""
-    return ["sh", f"{BIN}/step.sh", "run", str(group.first), str(group.last)]
+    words = ["fed"] if group.is_fed else []
+    return [*_NO_ENVIRONMENT, "sh", f"{BIN}/step.sh", "run", str(group.first), str(group.last), *words]
 
 
 def stop_command(grace_s: float) -> list[str]:
@@ -110,7 +124,15 @@ def user_of(image: Image, default: int) -> str:
 def _step(index: int, step: Step, spec: JobSpec, env: Mapping[str, str]) -> Sequence[str]:
     directory = step.dir if step.dir is not None else spec.dir
     place = posixpath.normpath(posixpath.join(WORKSPACE, directory or ""))
-    words = [*(f"{name}={value}" for name, value in env.items()), *step.command]
+    secret = {use.env for use in (*spec.secrets, *step.secrets) if use.env is not None}
+    words = [*(f"{name}={value}" for name, value in env.items() if name not in secret), *step.command]
+    launch = [f"    exec {BIN}/busybox env -i {' '.join(map(shlex.quote, words))}"]
+    if secret:  # the shell exports them: an argument would show them
+        without = "".join(f"-u {name} " for name in _SHELLS_OWN if name not in secret)
+        launch = [
+            "    give_variables",
+            f"    exec {BIN}/busybox env {without}{' '.join(map(shlex.quote, words))}",
+        ]
     timeout = 0 if step.timeout_s is None else max(1, _ticks(step.timeout_s))
     return [
         f"step_{index:03d}() {{",
@@ -118,7 +140,7 @@ def _step(index: int, step: Step, spec: JobSpec, env: Mapping[str, str]) -> Sequ
         f"    path={shlex.quote(env['PATH'])} command={shlex.quote(step.command[0])}",
         "}",
         f"launch_{index:03d}() {{",
-        f"    exec {BIN}/busybox env -i {' '.join(map(shlex.quote, words))}",
+        *launch,
         "}",
     ]
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from runyard.host.egress import host_addresses
 from runyard.model.attempt import AttemptKey
-from runyard.model.errors import InvalidRequest, ProviderDenied, ProviderError, RunyardError, Unreachable
+from runyard.model.errors import ProviderDenied, ProviderError, RunyardError, Unreachable
 from runyard.model.finding import Finding
 from runyard.model.outcome import Outcome
 from runyard.model.pool import Availability, Budget, Demand, Supply, WaitCode, soon
@@ -131,11 +131,6 @@ class DockerProvider:
 
     async def run_job(self, attempt: AttemptRequest, context: RunContext) -> Outcome:
         place = _started(self._place)
-        if attempt.secrets:
-            raise InvalidRequest(
-                f"pool '{self._pool}' takes no job with secrets: it has no way to a container that leaves no trace",
-                cure="run it on a local pool",
-            )
         with self._translated():
             return await AttemptRun(place, attempt, context).run()
 

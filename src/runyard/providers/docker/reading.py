@@ -31,7 +31,7 @@ class AttemptLog:
         bytes_max = context.log_bytes_max if bytes_max is None else bytes_max
         self._context = context
         self._head_left = int(bytes_max * _HEAD_SHARE)
-        self._tail_max = int(bytes_max * (1 - _HEAD_SHARE) / len(STREAMS))
+        self.tail_max = int(bytes_max * (1 - _HEAD_SHARE) / len(STREAMS))
         self._offsets: dict[tuple[str, str], int] = {}
         self._stored: dict[tuple[str, str], int] = {}
         self._tails: dict[tuple[str, str], bytes] = {}
@@ -43,14 +43,19 @@ class AttemptLog:
         offset = self._offsets.get(key, 0)
         self._offsets[key] = offset + len(data)
         if key in self._tails:
-            self._tails[key] = (self._tails[key] + data)[-self._tail_max :]
+            self._tails[key] = (self._tails[key] + data)[-self.tail_max :]
             return
         head = data[: self._head_left]
         self._head_left -= len(head)
         if head:
             await self._store(key, offset, head)
         if len(head) < len(data):
-            self._tails[key] = data[len(head) :][-self._tail_max :]
+            self._tails[key] = data[len(head) :][-self.tail_max :]
+
+    async def write_cut(self, step: str, stream: str, data: bytes) -> None:
+        """The end of a stream whose beginning is gone: beyond whatever of it may be stored, at the same place for
+        whoever reads it again."""
+        await self._append((step, stream), self._context.log_bytes_max, data[-self.tail_max :])
 
     async def end_step(self, step: str, stream: str) -> None:
         tail = self._tails.pop((step, stream), None)
@@ -101,7 +106,9 @@ class ContainerReader:
         self._outputs = outputs
         self._mends_lines = mends_lines
         self.words: list[str] = []
-        self._splitters = {stream: StreamSplitter(marker_word(attempt)) for stream in STREAMS}
+        self._splitters = {
+            stream: StreamSplitter(marker_word(attempt), cut_bytes_max=log.tail_max) for stream in STREAMS
+        }
 
     async def read(self, client: DockerClient, container: str) -> None:
         """Returns when the container has ended, or the connection has."""
@@ -116,6 +123,8 @@ class ContainerReader:
 
     async def _take(self, stream: str, item: Printed | Said) -> None:
         match item:
+            case Printed(step, data, is_cut=True):
+                await self._log.write_cut(step_key(step), stream, data)
             case Printed(step, data):
                 await self._log.write(step_key(step), stream, data)
             case Said(words, at):
@@ -127,16 +136,14 @@ class ContainerReader:
     async def _hear(self, stream: str, words: tuple[str, ...], at: float) -> None:
         match words[0]:
             case "begin" if stream == "stdout":
-                index = int(words[1])
-                step = self._spec.steps[index]
-                self._story.begun.setdefault(index, at)
-                await self._context.record_phase("running", min(self._story.begun.values()))
-                await self._context.record_phase(f"step:{step.name}", self._story.begun[index])
+                await self._begin(int(words[1]), at)
             case "end":
                 index = int(words[1])
                 if stream == "stdout":
-                    self._story.ended[index] = StepEnd.parse(words[2:])
-                    self._story.ended_at[index] = at
+                    end = StepEnd.parse(words[2:])
+                    if index not in self._story.begun:  # the daemon rotated its beginning away
+                        await self._begin(index, at - end.wall_s)
+                    self._story.ended[index], self._story.ended_at[index] = end, at
                 await self._log.end_step(step_key(index), stream)
             case "output":
                 value = base64.b64decode(words[2], validate=True)
@@ -153,6 +160,12 @@ class ContainerReader:
                 self.words.append("outputs: a file in $RUNYARD_OUTPUTS has no name for an output")
             case _:
                 pass
+
+    async def _begin(self, index: int, at: float) -> None:
+        step = self._spec.steps[index]
+        self._story.begun.setdefault(index, at)
+        await self._context.record_phase("running", min(self._story.begun.values()))
+        await self._context.record_phase(f"step:{step.name}", self._story.begun[index])
 
     def _take_output(self, name: str, value: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError):

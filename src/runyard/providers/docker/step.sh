@@ -1,18 +1,21 @@
 # PID 1 of a job's container, run by our own busybox: the attempt's steps FIRST to LAST one after the other, their
 # time-outs, and how each of them ended, whatever becomes of the service.
 #
-#   step.sh run FIRST LAST   the container's command
-#   step.sh stop GRACE       run beside it, by exec: TERM to all, KILL after GRACE (hundredths of seconds)
+#   step.sh run FIRST LAST [fed]   the container's command, without an environment
+#   step.sh stop GRACE             run beside it, by exec: TERM to all, KILL after GRACE (hundredths of seconds)
 #
-# The first container of an attempt is fed through its standard input: a line `PLAN-BYTES TAR-BYTES`, the plan (shell, made
-# by plan.py), a tar of the workspace where there is one, and a line `complete`. What it has to say it prints among what
-# the steps print, as a marker: \036MARK words…\036 and a newline.
+# The first container of an attempt, and each whose steps have secrets, is fed through its standard input: a line
+# `PLAN-BYTES SECRET-BYTES TAR-BYTES`, the plan (shell, made by plan.py), what gives its steps their secrets (shell, made by
+# feeding.py), a tar of the workspace where there is one, and a line `complete`. The first one leaves the plan for the
+# others; secrets stay in the shell's memory, and what their steps run is in no file that other steps could write. What
+# it has to say it prints among what the steps print, as a marker: \036MARK words…\036 and a newline.
 #
 # The job runs as the same user and could lie to us; it would lie about itself. It cannot end PID 1: the kernel gives
 # no signal without a handler to the first process of a namespace that comes from within.
 
 bin=/.runyard/bin/busybox
 state=/.runyard/state
+secrets=/run/secrets
 
 now() { # -> t, hundredths of seconds since the boot
     read -r up rest </proc/uptime
@@ -86,6 +89,22 @@ say() { # WORDS
     printf '\036%s %s\036\n' "$mark" "$1"
 }
 
+has_files=
+give_variables() { :; } # as the container is fed: in the shell that becomes the step
+give_files() { :; } # right before a step
+
+give_file() { # PATH BASE64: only builtins have a secret among their arguments
+    case $1 in
+    */*) $bin mkdir -p "$secrets/${1%/*}" || return 1 ;;
+    esac
+    (umask 377 && printf %s "$2" | $bin base64 -d >"$secrets/$1")
+}
+
+take_files() {
+    $bin chmod -R u+rwX "$secrets"
+    $bin find "$secrets" -mindepth 1 -maxdepth 1 -exec $bin rm -rf {} +
+}
+
 run_step() { # -> code, and a marker before and after it
     now
     begun=$t
@@ -101,7 +120,9 @@ run_step() { # -> code, and a marker before and after it
     oom_before=$oom pids_before=$pids
     keep_time "$until" $why_over </dev/null >/dev/null 2>&1 &
     code=0 why=-
-    if ! cd "$dir" 2>/dev/null; then
+    if ! give_files 2>/dev/null; then
+        code=126 why=secrets
+    elif ! cd "$dir" 2>/dev/null; then
         code=126 why=directory
     elif ! is_there "$command" "$path"; then
         code=127 why=command
@@ -112,6 +133,7 @@ run_step() { # -> code, and a marker before and after it
     cd /
     kill -KILL -1 2>/dev/null # what it left behind, and the keeper of its time
     wait
+    [ -z "$has_files" ] || take_files 2>/dev/null
     now
     read_counters
     if [ -e "$state/$i.why" ]; then read -r why <"$state/$i.why"; fi
@@ -152,32 +174,48 @@ tell_outputs() {
     done
 }
 
+take_text() { # BYTES -> text, without the newlines at its end
+    text=
+    [ "$1" = 0 ] || text=$($bin dd bs="$1" count=1 iflag=fullblock 2>/dev/null)
+}
+
 receive() { # what the service feeds; fails where it was cut off
-    read -r plan_bytes tar_bytes || return 1
-    $bin dd bs="$plan_bytes" count=1 iflag=fullblock of="$state/plan.new" 2>/dev/null || return 1
+    read -r plan_bytes secret_bytes tar_bytes || return 1
+    take_text "$plan_bytes"; plan=$text
+    take_text "$secret_bytes"; given=$text
     if [ "$tar_bytes" -gt 0 ]; then
         { # tar would read on to the end of its input: it gets what is its own, and no byte more
             $bin dd bs=65536 count="$((tar_bytes / 65536))" iflag=fullblock
             $bin dd bs=512 count="$((tar_bytes % 65536 / 512))" iflag=fullblock
         } 2>/dev/null | $bin tar -x -f - -C /workspace || return 1
     fi
-    read -r complete && [ "$complete" = complete ] || return 1
+    read -r complete && [ "$complete" = complete ]
+}
+
+read_plan() { # mark, grace, run_limit, steps, output_max, outputs_max, and a function or two for each step
+    if [ -z "$fed" ]; then
+        [ -e "$state/plan.sh" ] || exit 75
+        . "$state/plan.sh"
+        return
+    fi
+    eval "$plan"
+    eval "$given"
+    [ "$n" = 0 ] || return 0
+    printf '%s\n' "$plan" >"$state/plan.new"
     $bin mv "$state/plan.new" "$state/plan.sh"
 }
 
 run() {
-    n=$1 last=$2 code=0
+    n=$1 last=$2 fed=${3-} code=0
     umask 022
     $bin mkdir -p /tmp/home "$state/outputs"
-    if [ "$n" = 0 ]; then
-        receive || exit 75
-    else # another container's turn comes first
+    [ -z "$fed" ] || receive || exit 75
+    if [ "$n" != 0 ]; then # another container's turn comes first
         until [ -e "$state/plan.sh" ] || [ -e "$state/stop" ]; do $bin sleep 0.1; done
         n=$((n - 1)); name_step; n=$((n + 1))
         until [ -e "$state/$i.done" ] || [ -e "$state/over" ] || [ -e "$state/stop" ]; do $bin sleep 0.1; done
     fi
-    [ -e "$state/plan.sh" ] || exit 75
-    . "$state/plan.sh" # mark, grace, run_limit, steps, output_max, outputs_max, and a function or two for each step
+    read_plan
     while [ "$n" -le "$last" ]; do
         [ ! -e "$state/stop" ] || : >"$state/over"
         [ ! -e "$state/over" ] || break

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from runyard.model.job import JobSpec, StepCondition
 from runyard.model.outcome import Outcome, OutcomeKind, Reason, ReasonCode, Usage, lost, succeeded
+from runyard.model.secret import FILES_DIRECTORY
 from runyard.providers.docker.plan import Group
 
 UNFED = 75
@@ -120,6 +121,9 @@ def _of_step(spec: JobSpec, index: int, end: StepEnd, usage: Usage, pids_max: in
         case "directory":
             words = f"step '{name}': its directory {step.dir or spec.dir!r} cannot be entered"
             return _failed(ReasonCode.COMMAND, words, name, usage, exit_code=end.code)
+        case "secrets":
+            words = f"step '{name}': its secrets could not be put into {FILES_DIRECTORY}"
+            return _failed(ReasonCode.SECRET, words, name, usage, exit_code=end.code)
         case "command":
             words = f"step '{name}': the command {step.command[0]!r} was not found"
             return _failed(ReasonCode.COMMAND, words, name, usage, exit_code=end.code)

@@ -179,7 +179,7 @@ def _packing(request: AttemptRequest) -> AttemptRequest:
             memory_bytes=_MEMORY_BYTES, disk_bytes=request.spec.requirements.disk_bytes
         ),
     )
-    return dataclasses.replace(request, spec=spec)
+    return dataclasses.replace(request, spec=spec, secrets=())
 
 
 async def _copy_log(folder: Path, context: RunContext) -> None:
