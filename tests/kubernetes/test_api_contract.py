@@ -149,7 +149,8 @@ async def test_several_causes_stand_in_brackets(world: World) -> None:
 
     assert len(answer.causes()) == 2
     assert answer.message.startswith('Secret "s" is invalid: [metadata.labels: Invalid value: ')
-    assert answer.message.endswith("must be no more than 63 bytes]")
+    assert "must be no more than 63 bytes" in answer.message  # a server tells them in any order
+    assert answer.message.endswith("]")
 
 
 async def test_a_secret_has_a_bound_and_keys_with_a_syntax(world: World) -> None:
