@@ -380,7 +380,9 @@ async def test_a_crowd_costs_few_requests_each(world: StrictWorld, provider: Kub
     outcomes = await asyncio.gather(*(run(world, provider, request) for request in requests))
     await asyncio.gather(*(provider.destroy_resource(request.key.resource_name) for request in requests))
     assert {outcome.kind for outcome in outcomes} == {OutcomeKind.SUCCEEDED}
-    assert (len(world.server.requests) - before) / len(requests) <= 12
+    asked = [str(request) for request in world.server.requests[before:]]
+    assert sum("/openapi/" in words for words in asked) == 1
+    assert len(asked) / len(requests) <= 15  # some 10; a slow machine reads what is shared more often
 
 
 async def test_a_quota_on_pods_leaves_the_job_waiting_with_its_controllers_words(

@@ -79,6 +79,7 @@ class KubernetesProvider:
         self._cluster: Cluster | None = None
         self._facts: PoolFacts | None = None
         self._features: ServerFeatures | None = None
+        self._reading_features = asyncio.Lock()
         self._reader: FactsReader | None = None
         self._watches: list[SharedWatch] = []
 
@@ -209,9 +210,10 @@ class KubernetesProvider:
 
     async def _read_features(self, client: KubernetesClient) -> ServerFeatures:
         """Once for each life of the service: an older server would drop what it does not know without a word."""
-        if self._features is None:
-            self._features = await read_features(client)
-        return self._features
+        async with self._reading_features:  # a crowd of first jobs reads it once
+            if self._features is None:
+                self._features = await read_features(client)
+            return self._features
 
     async def _never_started(self, key: AttemptKey, version: str) -> Outcome:
         reason = Reason(code=ReasonCode.CANCELED, message="canceled on request, before it started")
